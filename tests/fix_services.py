@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,9 @@ def services() -> Iterator[StackAddresses]:
     """Run a stack of this run's own and remove it afterwards; a stack that cannot start fails the run."""
     directory = STATE_DIR / "stacks" / f"test-{os.getpid()}"
     cache_dir = default_cache_dir(load_settings().cache_dir)
-    stack = running_stack(directory, cache_dir, keep=False)
-    try:
-        addresses = stack.__enter__()
-    except StackError as error:
-        pytest.fail(f"the embedded services did not start: {error}", pytrace=False)
-    try:
+    with ExitStack() as stack:
+        try:
+            addresses = stack.enter_context(running_stack(directory, cache_dir, keep=False))
+        except StackError as error:
+            pytest.fail(f"the embedded services did not start: {error}", pytrace=False)
         yield addresses
-    finally:
-        stack.__exit__(None, None, None)

@@ -10,7 +10,7 @@ import os
 import pwd
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -87,16 +87,10 @@ def install(cache_dir: Path, progress: Progress, *, java_home: Path | None = Non
         StackError: It cannot be installed here; the message says what to do.
     """
     cache_dir = cache_dir.absolute()
-    found = {part: versions_of(part) for part in parts(cache_dir)}
-    missing = [part for part, versions in found.items() if versions is None]
-    if missing:
-        _install_missing(cache_dir, progress)
-        found = {part: versions_of(part) for part in parts(cache_dir)}
-    kafka, prefix = parts(cache_dir)
+    wanted = parts(cache_dir)
+    versions = fill_parts(wanted, cache_dir, progress)
     java, java_version = find_java(java_home)
-    versions = {
-        name: version for each in found.values() if each is not None for name, version in each.items()
-    }
+    kafka, prefix = wanted
     return Installed(
         java=java,
         java_version=java_version,
@@ -106,23 +100,33 @@ def install(cache_dir: Path, progress: Progress, *, java_home: Path | None = Non
     )
 
 
-def _install_missing(cache_dir: Path, progress: Progress) -> None:
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        _check_place(cache_dir)
-        with exclusive(
-            cache_dir / "install.lock",
-            wait_seconds_max=WAIT_SECONDS_MAX,
-            what="installation",
-            progress=progress,
-        ):
-            missing = [part for part in parts(cache_dir) if versions_of(part) is None]
-            with ThreadPoolExecutor(max_workers=2) as pool:
-                jobs = [pool.submit(_fill, part, progress) for part in missing]
-                for job in jobs:
-                    job.result()
-    except OSError as error:
-        raise StackError(_words(error, cache_dir)) from error
+def fill_parts(wanted: Sequence[Part], cache_dir: Path, progress: Progress) -> dict[str, str]:
+    """Fill the parts that are missing or not whole, and return the version of every package in all of them.
+
+    Raises:
+        StackError: One cannot be filled; the message says what to do.
+    """
+    if any(versions_of(part) is None for part in wanted):
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            check_place(cache_dir, mb_free_min=INSTALL_MB_FREE_MIN)
+            _fill_missing(wanted, cache_dir, progress)
+        except OSError as error:
+            raise StackError(_words(error, cache_dir)) from error
+    return {name: version for part in wanted for name, version in (versions_of(part) or {}).items()}
+
+
+def _fill_missing(wanted: Sequence[Part], cache_dir: Path, progress: Progress) -> None:
+    lock = cache_dir / "install.lock"
+    with (
+        exclusive(lock, wait_seconds_max=WAIT_SECONDS_MAX, what="installation", progress=progress),
+        ThreadPoolExecutor(max_workers=2) as pool,
+    ):
+        missing = [
+            part for part in wanted if versions_of(part) is None
+        ]  # the one we waited for may have filled it
+        for job in [pool.submit(_fill, part, progress) for part in missing]:
+            job.result()
 
 
 def _words(error: OSError, cache_dir: Path) -> str:
@@ -133,11 +137,16 @@ def _words(error: OSError, cache_dir: Path) -> str:
     return f"the installation into {cache_dir} failed: {error}; run it again or set HCP_CACHE_DIR"
 
 
-def _check_place(cache_dir: Path) -> None:
+def check_place(cache_dir: Path, *, mb_free_min: int) -> None:
+    """Refuse a cache without the room, or where root's PostgreSQL could not read its own programs.
+
+    Raises:
+        StackError: Says what is short or closed, and which setting to change.
+    """
     free_mb = shutil.disk_usage(cache_dir).free // 1_000_000
-    if free_mb < INSTALL_MB_FREE_MIN:
+    if free_mb < mb_free_min:
         raise StackError(
-            f"{cache_dir} must have {INSTALL_MB_FREE_MIN} MB free, had {free_mb}; "
+            f"{cache_dir} must have {mb_free_min} MB free, had {free_mb}; "
             f"free some or set HCP_CACHE_DIR to a folder on another disk"
         )
     account = service_account()

