@@ -1,0 +1,1 @@
+"""HCP, the hybrid compute platform: what two or more of its process folders share."""

@@ -1,0 +1,112 @@
+"""The fleet as configured: facilities, their clusters of one device class, and shards of up to 512 devices."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hcp.model.devices import DeviceClass
+from hcp.model.types import DEVICES_PER_SHARD_MAX
+from hcp.model.units import Ratio, UsdPerKwh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """Up to 512 devices of one cluster; the unit of every columnar record."""
+
+    shard_id: str
+    cluster_id: str
+    facility_id: str
+    device_class: str
+    device_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Devices of one class behind one controller."""
+
+    cluster_id: str
+    facility_id: str
+    device_class: str
+    device_count: int
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield the cluster's shards in order, the last one possibly short."""
+        for number, first in enumerate(range(0, self.device_count, DEVICES_PER_SHARD_MAX)):
+            yield Shard(
+                shard_id=f"{self.cluster_id}/{number:02d}",
+                cluster_id=self.cluster_id,
+                facility_id=self.facility_id,
+                device_class=self.device_class,
+                device_count=min(DEVICES_PER_SHARD_MAX, self.device_count - first),
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facility:
+    """One site: its market, limits and clusters.
+
+    Attributes:
+        facility_id: Name in every record, `tx-north`.
+        name: For people.
+        energy_market: Instrument of its energy price, `HB_WEST`.
+        power_cap_mw: What the site may draw; above 0.
+        ramp_mw_per_minute: How fast its draw may change; above 0.
+        pue: Power usage effectiveness: site draw over device draw, 1 or more.
+        demand_adder_usd_per_kwh: Transmission and capacity charges spread over energy; 0 or more.
+        pool_fee_ratio: What the mining pool keeps, 0..1.
+        reject_ratio: Shares the pool refuses, 0..1.
+        uptime_ratio: Share of time a device that is on does hash, 0..1.
+        sla_bonus_ratio: Factor on inference revenue for meeting service levels; 1 is none.
+        clusters: In the order of fleet.toml.
+    """
+
+    facility_id: str
+    name: str
+    energy_market: str
+    power_cap_mw: float
+    ramp_mw_per_minute: float
+    pue: float
+    demand_adder_usd_per_kwh: UsdPerKwh
+    pool_fee_ratio: Ratio
+    reject_ratio: Ratio
+    uptime_ratio: Ratio
+    sla_bonus_ratio: float
+    clusters: tuple[Cluster, ...]
+
+    def device_classes(self) -> tuple[str, ...]:
+        """Return the site's device classes, sorted, each once."""
+        return tuple(sorted({cluster.device_class for cluster in self.clusters}))
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield every shard of the site in the order of fleet.toml."""
+        for cluster in self.clusters:
+            yield from cluster.shards()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Everything HCP runs; lookups by id."""
+
+    facilities: tuple[Facility, ...]
+    device_classes: tuple[DeviceClass, ...]
+
+    def facility(self, facility_id: str) -> Facility | None:
+        """Return the facility, or None when fleet.toml has none of that id."""
+        return next((site for site in self.facilities if site.facility_id == facility_id), None)
+
+    def device_class(self, device_class: str) -> DeviceClass | None:
+        """Return the class, or None when fleet.toml has none of that id."""
+        return next((known for known in self.device_classes if known.device_class == device_class), None)
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield every shard of every site."""
+        for site in self.facilities:
+            yield from site.shards()
+
+    def shard(self, shard_id: str) -> Shard | None:
+        """Return the shard, or None when no cluster has it."""
+        return next((shard for shard in self.shards() if shard.shard_id == shard_id), None)
+
+    @property
+    def device_count(self) -> int:
+        """Count all devices."""
+        return sum(cluster.device_count for site in self.facilities for cluster in site.clusters)
