@@ -93,7 +93,7 @@ def down(
 
 @app.command()
 def status(name: Annotated[str | None, typer.Option(help="Which stack; default: all.")] = None) -> None:
-    """Show what runs where, at which version, and where the logs are; exit code 1 unless a stack runs and all is well."""
+    """Show what runs where, at which version, and where the logs are; exit code 1 unless all is well."""
     settings = load_settings()
     directories = stacks_in(settings.state_dir)
     names = [name] if name is not None else [directory.name for directory in directories]
