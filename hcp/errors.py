@@ -3,10 +3,7 @@
     HcpError
     ├── SettingsError          a setting is missing or out of range
     ├── FleetError             fleet.toml does not describe a fleet
-    ├── CodecError             bytes are not a record we know
-    │   ├── UnknownSchemaError
-    │   └── UndecodableError
-    ├── OutOfRangeError        a field breaks its documented range
+    ├── OutOfRangeError        we tried to send a record that breaks a documented range
     ├── BrokerError            Kafka refused or did not answer in time
     ├── StoreError             TimescaleDB or Redis refused or did not answer in time
     │   └── FencedError        another writer took over
@@ -15,6 +12,8 @@
 
 Bad *data* is a value or a dead letter; these are for failed *operations* and for the edges that turn one into the other.
 """
+
+from hcp.model.rejections import Rejected
 
 
 class HcpError(Exception):
@@ -29,36 +28,18 @@ class FleetError(HcpError):
     """A fleet file does not describe a fleet."""
 
 
-class CodecError(HcpError):
-    """Bytes are not a record this version knows."""
-
-
-class UnknownSchemaError(CodecError):
-    """The schema fingerprint of a record is not in schemas/avro."""
-
-    def __init__(self, *, fingerprint: str) -> None:
-        super().__init__(f"schema fingerprint must be one of schemas/avro, was {fingerprint}")
-        self.fingerprint = fingerprint
-
-
-class UndecodableError(CodecError):
-    """A record has the right frame but its body does not decode."""
-
-
 class OutOfRangeError(HcpError):
-    """A field breaks its documented range.
+    """We tried to send a record that breaks a documented range.
 
     Attributes:
-        field: Dotted path of the field, `classes[2].delta_usd_per_hour` for nested ones.
-        value: What was there, as `repr`.
-        rule: What must be, in words.
+        record: Its class.
+        rejected: Reason and detail: the field, what must be and what was.
     """
 
-    def __init__(self, *, field: str, value: object, rule: str) -> None:
-        self.field = field
-        self.value = repr(value)
-        self.rule = rule
-        super().__init__(f"{field} must be {rule}, was {self.value}")
+    def __init__(self, *, record: str, rejected: Rejected) -> None:
+        self.record = record
+        self.rejected = rejected
+        super().__init__(f"{record}: {rejected.detail}")
 
 
 class BrokerError(HcpError):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hcp.model.devices import DeviceClass
+from hcp.model.devices import DeviceClass, DeviceMode
 from hcp.model.types import DEVICES_PER_SHARD_MAX
 from hcp.model.units import Ratio, UsdPerKwh
 
@@ -21,12 +21,13 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """Devices of one class behind one controller."""
+    """Devices of one class behind one controller; `initial_mode` is what they run before anybody decides."""
 
     cluster_id: str
     facility_id: str
     device_class: str
     device_count: int
+    initial_mode: DeviceMode
 
     def shards(self) -> Iterator[Shard]:
         """Yield the cluster's shards in order, the last one possibly short."""

@@ -1,0 +1,132 @@
+"""Read fleet.toml into a `Fleet`; every mistake is one line that names the table, the key, what must be and what was."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hcp.errors import FleetError
+from hcp.model.devices import DeviceClass, DeviceKind, DeviceMode, ModeProfile, modes_of_kind
+from hcp.model.facilities import Cluster, Facility, Fleet
+
+
+class _Mode(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    power_watts: float
+    hash_rate_th_per_s: float | None = None
+    hash_rate_mh_per_s: float | None = None
+    algorithm: str | None = None
+    wear_usd_per_hour: float = 0.0
+    enter_ms: int
+    enter_wear_usd: float
+    enter_reload_usd: float = 0.0
+
+
+class _Class(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    kind: DeviceKind
+    name: str
+    modes: dict[DeviceMode, _Mode]
+
+
+class _Cluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    device_class: str
+    device_count: int
+    initial_mode: DeviceMode
+
+
+class _Facility(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    name: str
+    energy_market: str
+    power_cap_mw: float
+    ramp_mw_per_minute: float
+    pue: float
+    demand_adder_usd_per_kwh: float = 0.0
+    pool_fee_ratio: float = 0.0
+    reject_ratio: float = 0.0
+    uptime_ratio: float = 1.0
+    sla_bonus_ratio: float = 1.0
+    clusters: dict[str, _Cluster]
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    device_classes: dict[str, _Class]
+    facilities: dict[str, _Facility]
+
+
+def load_fleet(path: Path) -> Fleet:
+    """Read and check a fleet file.
+
+    Raises:
+        FleetError: The file is missing, is not TOML, or does not describe a fleet.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FleetError(f"fleet file must be readable, was {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise FleetError(f"fleet file must be TOML, was {path}: {error}") from error
+    return fleet_from_table(table, origin=str(path))
+
+
+def fleet_from_table(table: dict[str, Any], *, origin: str) -> Fleet:
+    """Turn a parsed fleet file into values; `origin` names it in errors."""
+    try:
+        parsed = msgspec.convert(table, _File)
+    except msgspec.ValidationError as error:
+        raise FleetError(f"{origin}: {error}") from error
+    classes = tuple(_device_class(name, raw, origin) for name, raw in sorted(parsed.device_classes.items()))
+    known = {device_class.device_class: device_class for device_class in classes}
+    facilities = tuple(_facility(name, raw, known, origin) for name, raw in parsed.facilities.items())
+    return Fleet(facilities=facilities, device_classes=classes)
+
+
+def _device_class(name: str, raw: _Class, origin: str) -> DeviceClass:
+    where = f"{origin}: device_classes.{name}"
+    allowed = modes_of_kind(raw.kind)
+    for mode, profile in raw.modes.items():
+        _require(mode in allowed, f"{where}.modes must be of {[str(m) for m in allowed]}, was {mode}")
+        _require(profile.power_watts >= 0, f"{where}.modes.{mode}.power_watts must be 0 or more, was {profile.power_watts}")
+        _require(profile.enter_ms > 0, f"{where}.modes.{mode}.enter_ms must be above 0, was {profile.enter_ms}")
+        cost = profile.enter_wear_usd + profile.enter_reload_usd
+        _require(cost > 0, f"{where}.modes.{mode}: entering must cost above 0 USD, was {cost}")
+        is_hashing = (profile.hash_rate_mh_per_s is None) == (profile.algorithm is None)
+        _require(is_hashing, f"{where}.modes.{mode}: hash_rate_mh_per_s and algorithm must come together")
+    _require(len(raw.modes) > 1, f"{where}.modes must be two or more, was {len(raw.modes)}")
+    modes = tuple(
+        ModeProfile(mode=mode, **msgspec.structs.asdict(raw.modes[mode])) for mode in allowed if mode in raw.modes
+    )
+    return DeviceClass(device_class=name, kind=raw.kind, name=raw.name, modes=modes)
+
+
+def _facility(name: str, raw: _Facility, known: dict[str, DeviceClass], origin: str) -> Facility:
+    where = f"{origin}: facilities.{name}"
+    _require(raw.power_cap_mw > 0, f"{where}.power_cap_mw must be above 0, was {raw.power_cap_mw}")
+    _require(raw.ramp_mw_per_minute > 0, f"{where}.ramp_mw_per_minute must be above 0, was {raw.ramp_mw_per_minute}")
+    _require(raw.pue >= 1, f"{where}.pue must be 1 or more, was {raw.pue}")
+    for ratio in ("pool_fee_ratio", "reject_ratio", "uptime_ratio"):
+        value = getattr(raw, ratio)
+        _require(0 <= value <= 1, f"{where}.{ratio} must be from 0 to 1, was {value}")
+    clusters = tuple(_cluster(name, key, cluster, known, where) for key, cluster in raw.clusters.items())
+    _require(len(clusters) > 0, f"{where}.clusters must be one or more, was none")
+    fields = msgspec.structs.asdict(raw)
+    return Facility(facility_id=name, **{**fields, "clusters": clusters})
+
+
+def _cluster(site: str, key: str, raw: _Cluster, known: dict[str, DeviceClass], where: str) -> Cluster:
+    place = f"{where}.clusters.{key}"
+    _require(raw.device_class in known, f"{place}.device_class must be one of {sorted(known)}, was {raw.device_class}")
+    _require(raw.device_count > 0, f"{place}.device_count must be above 0, was {raw.device_count}")
+    modes = [str(profile.mode) for profile in known[raw.device_class].modes]
+    _require(raw.initial_mode in modes, f"{place}.initial_mode must be one of {modes}, was {raw.initial_mode}")
+    return Cluster(
+        cluster_id=f"{site}.{key}",
+        facility_id=site,
+        device_class=raw.device_class,
+        device_count=raw.device_count,
+        initial_mode=raw.initial_mode,
+    )
+
+
+def _require(condition: bool, message: str) -> None:  # noqa: FBT001  # reads as an assertion
+    if not condition:
+        raise FleetError(message)
