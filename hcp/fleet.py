@@ -85,7 +85,10 @@ def _device_class(name: str, raw: _Class, origin: str) -> DeviceClass:
     allowed = modes_of_kind(raw.kind)
     for mode, profile in raw.modes.items():
         _require(mode in allowed, f"{where}.modes must be of {[str(m) for m in allowed]}, was {mode}")
-        _require(profile.power_watts >= 0, f"{where}.modes.{mode}.power_watts must be 0 or more, was {profile.power_watts}")
+        _require(
+            profile.power_watts >= 0,
+            f"{where}.modes.{mode}.power_watts must be 0 or more, was {profile.power_watts}",
+        )
         _require(profile.enter_ms > 0, f"{where}.modes.{mode}.enter_ms must be above 0, was {profile.enter_ms}")
         cost = profile.enter_wear_usd + profile.enter_reload_usd
         _require(cost > 0, f"{where}.modes.{mode}: entering must cost above 0 USD, was {cost}")
@@ -101,7 +104,10 @@ def _device_class(name: str, raw: _Class, origin: str) -> DeviceClass:
 def _facility(name: str, raw: _Facility, known: dict[str, DeviceClass], origin: str) -> Facility:
     where = f"{origin}: facilities.{name}"
     _require(raw.power_cap_mw > 0, f"{where}.power_cap_mw must be above 0, was {raw.power_cap_mw}")
-    _require(raw.ramp_mw_per_minute > 0, f"{where}.ramp_mw_per_minute must be above 0, was {raw.ramp_mw_per_minute}")
+    _require(
+        raw.ramp_mw_per_minute > 0,
+        f"{where}.ramp_mw_per_minute must be above 0, was {raw.ramp_mw_per_minute}",
+    )
     _require(raw.pue >= 1, f"{where}.pue must be 1 or more, was {raw.pue}")
     for ratio in ("pool_fee_ratio", "reject_ratio", "uptime_ratio"):
         value = getattr(raw, ratio)
@@ -114,7 +120,10 @@ def _facility(name: str, raw: _Facility, known: dict[str, DeviceClass], origin: 
 
 def _cluster(site: str, key: str, raw: _Cluster, known: dict[str, DeviceClass], where: str) -> Cluster:
     place = f"{where}.clusters.{key}"
-    _require(raw.device_class in known, f"{place}.device_class must be one of {sorted(known)}, was {raw.device_class}")
+    _require(
+        raw.device_class in known,
+        f"{place}.device_class must be one of {sorted(known)}, was {raw.device_class}",
+    )
     _require(raw.device_count > 0, f"{place}.device_count must be above 0, was {raw.device_count}")
     modes = [str(profile.mode) for profile in known[raw.device_class].modes]
     _require(raw.initial_mode in modes, f"{place}.initial_mode must be one of {modes}, was {raw.initial_mode}")

@@ -31,7 +31,9 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error.")
     log_format: str = Field("console", pattern="^(console|json)$", description="console or json.")
     metrics_port: int = Field(0, ge=0, le=65_535, description="Prometheus port on 127.0.0.1; 0 serves none.")
-    instance: str = Field("0", pattern="^[a-z0-9-]{1,32}$", description="Which copy of this process, stable over restarts.")
+    instance: str = Field(
+        "0", pattern="^[a-z0-9-]{1,32}$", description="Which copy of this process, stable over restarts."
+    )
 
 
 def load_settings(**overrides: object) -> Settings:

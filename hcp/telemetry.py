@@ -6,8 +6,12 @@ from uuid import UUID
 from prometheus_client import REGISTRY, Counter, Histogram, start_http_server
 
 RECORDS: Final = Counter("hcp_records", "Records handled.", ["process", "topic"])
-REJECTED: Final = Counter("hcp_records_rejected", "Records sent to a dead-letter topic.", ["process", "topic", "reason"])
-IGNORED: Final = Counter("hcp_records_ignored", "Records with no effect: late or duplicate.", ["process", "topic", "reason"])
+REJECTED: Final = Counter(
+    "hcp_records_rejected", "Records sent to a dead-letter topic.", ["process", "topic", "reason"]
+)
+IGNORED: Final = Counter(
+    "hcp_records_ignored", "Records with no effect: late or duplicate.", ["process", "topic", "reason"]
+)
 SENT: Final = Counter("hcp_records_sent", "Records produced.", ["process", "topic"])
 TRANSFORM_SECONDS: Final = Histogram("hcp_transform_seconds", "Time in the pure transformation.", ["process"])
 

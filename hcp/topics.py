@@ -90,7 +90,7 @@ def _murmur2(data: bytes) -> int:
     return result ^ (result >> 15)
 
 
-def _topic(  # noqa: PLR0913  # a row of the table below
+def _topic(  # a row of the table below
     name: str,
     record: type,
     *,
@@ -113,31 +113,77 @@ def _topic(  # noqa: PLR0913  # a row of the table below
     )
 
 
-MARKET_PRICE: Final = _topic("market.price", MarketPrice, key="facility_id", doc="Prices as each site sees them.", retention_days=730)
+MARKET_PRICE: Final = _topic(
+    "market.price", MarketPrice, key="facility_id", doc="Prices as each site sees them.", retention_days=730
+)
 METRICS_GPU: Final = _topic(
-    "metrics.gpu", GpuTelemetry, key="cluster_id", partitions=TELEMETRY_PARTITIONS, retention_days=7, doc="GPU telemetry, one record a shard and tick."
+    "metrics.gpu",
+    GpuTelemetry,
+    key="cluster_id",
+    partitions=TELEMETRY_PARTITIONS,
+    retention_days=7,
+    doc="GPU telemetry, one record a shard and tick.",
 )
 METRICS_ASIC: Final = _topic(
-    "metrics.asic", AsicTelemetry, key="cluster_id", partitions=TELEMETRY_PARTITIONS, retention_days=7, doc="ASIC telemetry, one record a shard and tick."
+    "metrics.asic",
+    AsicTelemetry,
+    key="cluster_id",
+    partitions=TELEMETRY_PARTITIONS,
+    retention_days=7,
+    doc="ASIC telemetry, one record a shard and tick.",
 )
-WORKLOAD_EVENTS: Final = _topic("workload.events", WorkloadEvent, key="workload_id", retention_days=365, doc="Life of customers' workloads.")
-ALLOCATION_REQUEST: Final = _topic("allocation.request", AllocationRequest, key="facility_id", doc="Devices wanted for workloads.")
+WORKLOAD_EVENTS: Final = _topic(
+    "workload.events",
+    WorkloadEvent,
+    key="workload_id",
+    retention_days=365,
+    doc="Life of customers' workloads.",
+)
+ALLOCATION_REQUEST: Final = _topic(
+    "allocation.request", AllocationRequest, key="facility_id", doc="Devices wanted for workloads."
+)
 OPTIMIZER_RECOMMENDATION: Final = _topic(
-    "optimizer.recommendation", Recommendation, key="facility_id", doc="Scores of every mode of every class, per price."
+    "optimizer.recommendation",
+    Recommendation,
+    key="facility_id",
+    doc="Scores of every mode of every class, per price.",
 )
 ORCHESTRATOR_COMMAND: Final = _topic(
-    "orchestrator.command", OrchestratorCommand, key="facility_id", retention_days=365, doc="Decisions: switch, or hold and why."
+    "orchestrator.command",
+    OrchestratorCommand,
+    key="facility_id",
+    retention_days=365,
+    doc="Decisions: switch, or hold and why.",
 )
 CONTROLLER_COMMAND: Final = _topic(
-    "controller.command", ControllerCommand, key="cluster_id", partitions=TELEMETRY_PARTITIONS, doc="What controllers are told, columnar."
+    "controller.command",
+    ControllerCommand,
+    key="cluster_id",
+    partitions=TELEMETRY_PARTITIONS,
+    doc="What controllers are told, columnar.",
 )
 CONTROLLER_RESULT: Final = _topic(
-    "controller.result", ControllerResult, key="facility_id", retention_days=365, doc="What became of it, with phase times."
+    "controller.result",
+    ControllerResult,
+    key="facility_id",
+    retention_days=365,
+    doc="What became of it, with phase times.",
 )
 RESOURCE_STATE: Final = _topic(
-    "resource.state", ResourceState, key="state_key", partition_by="facility_id", cleanup=Cleanup.COMPACT, doc="Hard state of each shard, by reporter."
+    "resource.state",
+    ResourceState,
+    key="state_key",
+    partition_by="facility_id",
+    cleanup=Cleanup.COMPACT,
+    doc="Hard state of each shard, by reporter.",
 )
-BILLING_USAGE: Final = _topic("billing.usage", BillingUsage, key="customer_id", retention_days=730, doc="Device-seconds and what they cost.")
+BILLING_USAGE: Final = _topic(
+    "billing.usage",
+    BillingUsage,
+    key="customer_id",
+    retention_days=730,
+    doc="Device-seconds and what they cost.",
+)
 ALERTS: Final = _topic("alerts", Alert, key="facility_id", retention_days=90, doc="What a person should know.")
 AUDIT_EVENTS: Final = _topic("audit.events", AuditEvent, key="subject", retention_days=3650, doc="Who changed what.")
 

@@ -85,7 +85,9 @@ def decode(data: bytes | None) -> Any:  # noqa: ANN401  # a record of any class 
         detail = f"a record must be at most {RECORD_BYTES_MAX} bytes, was {len(data)}"
         return Rejected(reason=RejectReason.TOO_LARGE, detail=detail)
     if len(data) < HEADER_BYTES or data[:2] != MARKER:
-        detail = f"a record must begin with {MARKER.hex()} and a fingerprint, was {data[:HEADER_BYTES].hex() or 'empty'}"
+        detail = (
+            f"a record must begin with {MARKER.hex()} and a fingerprint, was {data[:HEADER_BYTES].hex() or 'empty'}"
+        )
         return Rejected(reason=RejectReason.NOT_A_RECORD, detail=detail)
     version = _registry().by_fingerprint.get(data[2:HEADER_BYTES])
     if version is None:
@@ -101,7 +103,7 @@ def _decode_body(data: bytes, version: _Version) -> Any:  # noqa: ANN401  # as d
     name = version.record.__name__
     try:
         fields = schemaless_reader(body, version.writer_schema, version.reader_schema)
-        value = msgspec.convert(fields, version.record)
+        value: object = msgspec.convert(fields, version.record)
     except Exception as error:  # noqa: BLE001  # fastavro documents no error type: IndexError, EOFError, struct.error, …
         detail = f"{name} must decode by its schema, was refused: {type(error).__name__}: {error}"
         return Rejected(reason=RejectReason.UNDECODABLE, detail=detail[:2000])

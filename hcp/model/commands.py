@@ -87,7 +87,9 @@ class OrchestratorCommand:
     policy: Annotated[str, Field("Policy that decided.", pattern=r"[a-z][a-z0-9_-]{0,62}")]
     from_mode: Annotated[DeviceMode, Field("Mode the class is in.")]
     to_mode: Annotated[DeviceMode, Field("Mode wanted; the same as from_mode for a hold.")]
-    device_count: Annotated[int, Field("Devices to move at most; 0 for a hold.", unit="1", minimum=0, maximum=1_000_000)]
+    device_count: Annotated[
+        int, Field("Devices to move at most; 0 for a hold.", unit="1", minimum=0, maximum=1_000_000)
+    ]
     best_mode: Annotated[DeviceMode, Field("Best mode at that time.")]
     runner_up_mode: Annotated[DeviceMode, Field("Best after that.")]
     gain_usd_per_hour: Annotated[
@@ -101,7 +103,12 @@ class OrchestratorCommand:
     confidence: Annotated[float, Field("That the order holds until payback.", unit="1", minimum=0.0, maximum=1.0)]
     flip_usd_per_mwh: Annotated[
         float | None,
-        Field("Energy price at which the decision would flip; null when none would.", unit="USD/MWh", minimum=-1e15, maximum=1e15),
+        Field(
+            "Energy price at which the decision would flip; null when none would.",
+            unit="USD/MWh",
+            minimum=-1e15,
+            maximum=1e15,
+        ),
     ]
     observed_at_ms: ObservedAtMs
     recommendation_id: Annotated[str, Field("The recommendation decided on.", pattern=UUID_PATTERN)]
@@ -109,7 +116,13 @@ class OrchestratorCommand:
     cause_partition: Annotated[int, Field("Its partition.", unit="1", minimum=0, maximum=2**31)]
     cause_offset: Annotated[int, Field("Its offset.", unit="1", minimum=0, maximum=2**53)]
     cause_timestamp_ms: Annotated[
-        int, Field("Broker timestamp of that record (wall clock), for latency.", unit="ms since epoch", minimum=0, maximum=2**53)
+        int,
+        Field(
+            "Broker timestamp of that record (wall clock), for latency.",
+            unit="ms since epoch",
+            minimum=0,
+            maximum=2**53,
+        ),
     ]
 
 

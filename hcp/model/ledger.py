@@ -20,14 +20,21 @@ from hcp.model.units import EpochMs
 class BillingUsage:
     """Device-seconds of one workload in one interval, priced in integer micro-dollars."""
 
-    usage_id: Annotated[str, Field("Derived from workload and interval: a replay bills nothing twice.", pattern=UUID_PATTERN)]
+    usage_id: Annotated[
+        str, Field("Derived from workload and interval: a replay bills nothing twice.", pattern=UUID_PATTERN)
+    ]
     workload_id: Annotated[str, Field("The workload.", pattern=UUID_PATTERN)]
     customer_id: Annotated[str, Field("Who pays.", pattern=UUID_PATTERN)]
     facility_id: FacilityId
     device_class: DeviceClassId
     interval_start_ms: Annotated[
         EpochMs,
-        Field("Start of the interval.", unit="ms since epoch", minimum=EARLIEST_EVENT_MS, maximum=LATEST_EVENT_MS),
+        Field(
+            "Start of the interval.",
+            unit="ms since epoch",
+            minimum=EARLIEST_EVENT_MS,
+            maximum=LATEST_EVENT_MS,
+        ),
     ]
     interval_end_ms: Annotated[
         EpochMs,

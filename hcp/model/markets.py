@@ -72,12 +72,18 @@ class MarketPrice:
     instrument: Annotated[
         str,
         Field(
-            "Which of the series: hub, device class, algorithm or pair.", pattern=r"[A-Za-z0-9][A-Za-z0-9_./-]{0,62}"
+            "Which of the series: hub, device class, algorithm or pair.",
+            pattern=r"[A-Za-z0-9][A-Za-z0-9_./-]{0,62}",
         ),
     ]
     value: Annotated[
         float,
-        Field("The price, in `unit`; the range depends on the series.", unit="see unit", minimum=-1e18, maximum=1e18),
+        Field(
+            "The price, in `unit`; the range depends on the series.",
+            unit="see unit",
+            minimum=-1e18,
+            maximum=1e18,
+        ),
     ]
     unit: Annotated[PriceUnit, Field("Unit of `value`; each series has exactly one.")]
     interval_start_ms: Annotated[
@@ -90,7 +96,8 @@ class MarketPrice:
         ),
     ]
     interval_ms: Annotated[
-        int, Field("Length of that interval; 0 for an instant.", unit="ms", minimum=0, maximum=366 * 24 * MS_PER_HOUR)
+        int,
+        Field("Length of that interval; 0 for an instant.", unit="ms", minimum=0, maximum=366 * 24 * MS_PER_HOUR),
     ]
     observed_at_ms: ObservedAtMs
     source: Annotated[

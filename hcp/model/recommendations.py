@@ -21,7 +21,12 @@ class ModeScore:
     ]
     energy_cost_usd_per_hour: Annotated[
         UsdPerHour,
-        Field("Energy of one device, PUE included; negative when the grid pays.", unit="USD/h", minimum=-RATE_MAX, maximum=RATE_MAX),
+        Field(
+            "Energy of one device, PUE included; negative when the grid pays.",
+            unit="USD/h",
+            minimum=-RATE_MAX,
+            maximum=RATE_MAX,
+        ),
     ]
     demand_cost_usd_per_hour: Annotated[
         UsdPerHour,
@@ -34,19 +39,27 @@ class ModeScore:
         UsdPerHour,
         Field("Revenue less the three costs.", unit="USD/h", minimum=-RATE_MAX, maximum=RATE_MAX),
     ]
-    power_watts: Annotated[
-        Watts, Field("Draw at the wall, without PUE.", unit="W", minimum=0.0, maximum=1_000_000.0)
-    ]
+    power_watts: Annotated[Watts, Field("Draw at the wall, without PUE.", unit="W", minimum=0.0, maximum=1_000_000.0)]
     gain_usd_per_hour: Annotated[
         UsdPerHour,
-        Field("What one device gains by going to the best mode; 0 for the best.", unit="USD/h", minimum=0.0, maximum=RATE_MAX),
+        Field(
+            "What one device gains by going to the best mode; 0 for the best.",
+            unit="USD/h",
+            minimum=0.0,
+            maximum=RATE_MAX,
+        ),
     ]
     switch_cost_usd: Annotated[
         Usd, Field("Cost of that switch; 0 for the best.", unit="USD", minimum=0.0, maximum=RATE_MAX)
     ]
     payback_ms: Annotated[
         DurationMs | None,
-        Field("Time until the gain has paid the switch; null when there is no gain.", unit="ms", minimum=0, maximum=2**53),
+        Field(
+            "Time until the gain has paid the switch; null when there is no gain.",
+            unit="ms",
+            minimum=0,
+            maximum=2**53,
+        ),
     ]
     confidence: Annotated[
         float,
@@ -78,9 +91,7 @@ class ClassRecommendation:
     delta_usd_per_hour: Annotated[
         UsdPerHour, Field("Best less runner-up, one device.", unit="USD/h", minimum=0.0, maximum=RATE_MAX)
     ]
-    confidence: Annotated[
-        float, Field("Confidence of the runner-up's row.", unit="1", minimum=0.0, maximum=1.0)
-    ]
+    confidence: Annotated[float, Field("Confidence of the runner-up's row.", unit="1", minimum=0.0, maximum=1.0)]
     scores: Annotated[tuple[ModeScore, ...], Field("One per mode, in the order of fleet.toml.")]
 
 
@@ -94,9 +105,7 @@ class MarketSnapshot:
     energy_observed_at_ms: Annotated[
         int | None, Field("Event time of that price.", unit="ms since epoch", minimum=0, maximum=2**53)
     ]
-    btc_price_usd: Annotated[
-        float | None, Field("Bitcoin price.", unit="USD/BTC", minimum=0.0, maximum=100_000_000.0)
-    ]
+    btc_price_usd: Annotated[float | None, Field("Bitcoin price.", unit="USD/BTC", minimum=0.0, maximum=100_000_000.0)]
     btc_observed_at_ms: Annotated[
         int | None, Field("Event time of that price.", unit="ms since epoch", minimum=0, maximum=2**53)
     ]
@@ -106,7 +115,8 @@ class MarketSnapshot:
         float | None, Field("Mean fees of a block.", unit="BTC/block", minimum=0.0, maximum=500.0)
     ]
     hash_price_usd_per_th_hour: Annotated[
-        float | None, Field("SHA-256 hash price from these.", unit="USD/(TH/s*h)", minimum=0.0, maximum=RATE_MAX)
+        float | None,
+        Field("SHA-256 hash price from these.", unit="USD/(TH/s*h)", minimum=0.0, maximum=RATE_MAX),
     ]
 
 
@@ -127,5 +137,10 @@ class Recommendation:
     cause_offset: Annotated[int, Field("Its offset.", unit="1", minimum=0, maximum=2**53)]
     cause_timestamp_ms: Annotated[
         int,
-        Field("Broker timestamp of the market record (wall clock), for latency.", unit="ms since epoch", minimum=0, maximum=2**53),
+        Field(
+            "Broker timestamp of the market record (wall clock), for latency.",
+            unit="ms since epoch",
+            minimum=0,
+            maximum=2**53,
+        ),
     ]

@@ -42,7 +42,8 @@ class DeadLetter:
     source_partition: Annotated[int, Field("Its partition.", unit="1", minimum=0, maximum=2**31)]
     source_offset: Annotated[int, Field("Its offset.", unit="1", minimum=0, maximum=2**53)]
     source_timestamp_ms: Annotated[
-        int, Field("Its broker timestamp; -1 when it had none.", unit="ms since epoch", minimum=-1, maximum=2**53)
+        int,
+        Field("Its broker timestamp; -1 when it had none.", unit="ms since epoch", minimum=-1, maximum=2**53),
     ]
     reason: Annotated[RejectReason, Field("Why it was refused.")]
     detail: Annotated[str, Field("What must be and what was.", pattern=r"[\s\S]{0,2000}")]

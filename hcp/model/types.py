@@ -49,7 +49,5 @@ DeviceIndexes = Annotated[
 ]
 Epochs = Annotated[
     tuple[int, ...],
-    Field(
-        "Fencing token of each device: a higher one wins.", unit="1", minimum=0, maximum=2**53, column=True
-    ),
+    Field("Fencing token of each device: a higher one wins.", unit="1", minimum=0, maximum=2**53, column=True),
 ]

@@ -21,7 +21,8 @@ Check = Callable[[str, Any], Rejected | None]
 
 def check(value: object) -> Rejected | None:
     """Return why `value` (a record of hcp.model) breaks its documented ranges, or None when it does not."""
-    rejected = _checker(type(value))("", value)
+    kind: type = type(value)
+    rejected = _checker(kind)("", value)
     if rejected is None and isinstance(value, MarketPrice):
         return _check_series(value)
     return rejected
@@ -53,7 +54,9 @@ def _check_series(price: MarketPrice) -> Rejected | None:
         return _out_of_range("unit", price.unit.value, f"{rule.unit.value} for {price.series.value}")
     if not rule.minimum <= price.value <= rule.maximum:
         return _out_of_range(
-            "value", price.value, f"from {rule.minimum:g} to {rule.maximum:g} {rule.unit.value} for {price.series.value}"
+            "value",
+            price.value,
+            f"from {rule.minimum:g} to {rule.maximum:g} {rule.unit.value} for {price.series.value}",
         )
     return None
 

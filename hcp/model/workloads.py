@@ -31,7 +31,9 @@ class WorkloadType(StrEnum):
 
 Priority = Annotated[int, Field("1 is least, 10 most urgent.", unit="1", minimum=1, maximum=10)]
 DeviceCount = Annotated[int, Field("Devices needed at once.", unit="1", minimum=1, maximum=100_000)]
-OptionalFacilityId = Annotated[str | None, Field("Site; null while not placed or when any will do.", pattern=NAME_PATTERN)]
+OptionalFacilityId = Annotated[
+    str | None, Field("Site; null while not placed or when any will do.", pattern=NAME_PATTERN)
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

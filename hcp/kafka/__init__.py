@@ -1,0 +1,1 @@
+"""confluent-kafka without Faust: administration, batch consumer, producer, dead letters."""

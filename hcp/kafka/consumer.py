@@ -1,0 +1,155 @@
+"""A consumer that hands out batches and commits only what its caller says is done."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from hcp.clock import seconds
+from hcp.errors import BrokerError
+from hcp.kafka.records import ConsumedRecord
+
+SESSION_MS: Final = 10_000
+FETCH_WAIT_MS: Final = 20
+"""How long the broker may hold a fetch for more data: bounds the latency of a lone record."""
+Partition = tuple[str, int]
+OnPartitions = Callable[[tuple[Partition, ...]], None]
+
+_log = structlog.get_logger(__name__)
+
+
+class BatchConsumer:
+    """Member of a consumer group; at-least-once: `commit` after the effect.
+
+    Not safe for use by two threads at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        bootstrap: str,
+        group: str,
+        topics: Iterable[str],
+        client_id: str = "hcp",
+        session_timeout_ms: int = SESSION_MS,
+        on_assigned: OnPartitions | None = None,
+        on_revoked: OnPartitions | None = None,
+    ) -> None:
+        """Join `group`; `on_assigned` may `seek`, and runs inside `poll`."""
+        self._assigned_hook, self._revoked_hook = on_assigned, on_revoked
+        self._seeks: dict[Partition, int] = {}
+        self._bootstrap = bootstrap
+        self._is_down_logged = False
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": group,
+                "client.id": client_id,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "session.timeout.ms": session_timeout_ms,
+                "heartbeat.interval.ms": 1_000,
+                "fetch.wait.max.ms": FETCH_WAIT_MS,
+                "partition.assignment.strategy": "range",
+            }
+        )
+        self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke)
+
+    def poll(self, *, records_max: int, timeout_ms: int) -> list[ConsumedRecord]:
+        """Return up to `records_max` records; empty after `timeout_ms`.
+
+        A broker that is away is waited for: librdkafka reconnects, this says so once.
+
+        Raises:
+            BrokerError: A topic does not exist, or another error that waiting will not mend.
+        """
+        records = []
+        for message in self._consumer.consume(records_max, timeout=seconds(timeout_ms)):
+            error = message.error()
+            if error is None:
+                records.append(_record_of(message))
+            else:
+                self._raise_or_wait(error)
+        if records:
+            self._is_down_logged = False
+        return records
+
+    def _raise_or_wait(self, error: KafkaError) -> None:
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise BrokerError(f"topics must exist, was: {error.str()}; run `hcp topics create`")
+        if error.fatal():
+            raise BrokerError(f"consumer must keep its group, was: {error.str()}")
+        if not self._is_down_logged:
+            self._is_down_logged = True
+            _log.warning("broker_unavailable", bootstrap=self._bootstrap, error=error.str())
+
+    def commit(self, records: Iterable[ConsumedRecord]) -> None:
+        """Commit past every record given, before returning.
+
+        Raises:
+            BrokerError: The group has moved on (another member owns the partition) or the broker does not answer.
+        """
+        next_offsets: dict[Partition, int] = {}
+        for record in records:
+            at = (record.topic, record.partition)
+            next_offsets[at] = max(next_offsets.get(at, 0), record.offset + 1)
+        if not next_offsets:
+            return
+        try:
+            self._consumer.commit(
+                offsets=[TopicPartition(topic, number, offset) for (topic, number), offset in next_offsets.items()],
+                asynchronous=False,
+            )
+        except KafkaException as error:
+            raise BrokerError(f"offsets must be committed, was: {error.args[0].str()}") from error
+
+    def assignment(self) -> tuple[Partition, ...]:
+        """Return the partitions owned now."""
+        return tuple((item.topic, item.partition) for item in self._consumer.assignment())
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Read a partition from `offset`; within `on_assigned` it replaces the committed offset."""
+        if (topic, partition) in self._seeks:
+            self._seeks[topic, partition] = offset
+        else:
+            self._consumer.seek(TopicPartition(topic, partition, offset))
+
+    def close(self) -> None:
+        """Leave the group at once, so that peers need not wait for the session to end."""
+        self._consumer.close()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        unset = -1001  # OFFSET_INVALID: use what is committed
+        self._seeks = {(item.topic, item.partition): unset for item in partitions}
+        if self._assigned_hook is not None:
+            self._assigned_hook(tuple(self._seeks))
+        for item in partitions:
+            item.offset = self._seeks[item.topic, item.partition]
+        self._seeks = {}
+        consumer.assign(partitions)
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._revoked_hook is not None:
+            self._revoked_hook(tuple((item.topic, item.partition) for item in partitions))
+
+
+def _record_of(message: Message) -> ConsumedRecord:
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None, "a message without an error has an address"
+    assert partition is not None, "as topic"
+    assert offset is not None, "as topic"
+    headers = tuple((str(name), _bytes(value) or b"") for name, value in (message.headers() or []))
+    return ConsumedRecord(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        timestamp_ms=message.timestamp()[1],
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        headers=headers,
+    )
+
+
+def _bytes(raw: bytes | str | None) -> bytes | None:
+    return raw.encode() if isinstance(raw, str) else raw
