@@ -1,16 +1,16 @@
 """The one tree of HCP's errors; each carries its facts as attributes and words what must be and what was.
 
-    HcpError
-    ├── SettingsError          a setting is missing or out of range
-    ├── FleetError             fleet.toml does not describe a fleet
-    ├── OutOfRangeError        we tried to send a record that breaks a documented range
-    ├── BrokerError            Kafka refused or did not answer in time
-    ├── StoreError             TimescaleDB or Redis refused or did not answer in time
-    │   └── FencedError        another writer took over
-    ├── StackError             an embedded service cannot be installed, started or stopped
-    └── MarketDataError        a recorded series cannot be read
+HcpError
+├── SettingsError          a setting is missing or out of range
+├── FleetError             fleet.toml does not describe a fleet
+├── OutOfRangeError        we tried to send a record that breaks a documented range
+├── BrokerError            Kafka refused or did not answer in time
+├── StoreError             TimescaleDB or Redis refused or did not answer in time
+│   └── FencedError        another writer took over
+├── StackError             an embedded service cannot be installed, started or stopped
+└── MarketDataError        a recorded series cannot be read
 
-Bad *data* is a value or a dead letter; these are for failed *operations* and for the edges that turn one into the other.
+Bad *data* is a value (`Rejected`) or a dead letter; these are for failed *operations*.
 """
 
 from hcp.model.rejections import Rejected

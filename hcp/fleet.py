@@ -1,4 +1,4 @@
-"""Read fleet.toml into a `Fleet`; every mistake is one line that names the table, the key, what must be and what was."""
+"""Read fleet.toml into a `Fleet`; every mistake is one line: the table, the key, what must be and what was."""
 
 import tomllib
 from pathlib import Path

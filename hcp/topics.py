@@ -1,4 +1,4 @@
-"""THE topic registry: name, record, key, partitions, cleanup and retention of every topic, and where each record goes."""
+"""THE topic registry: name, record, key, partitions, cleanup and retention of every topic."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -68,7 +68,7 @@ class BatchConsumer:
         for message in self._consumer.consume(records_max, timeout=seconds(timeout_ms)):
             error = message.error()
             if error is None:
-                records.append(_record_of(message))
+                records.append(record_of(message))
             else:
                 self._raise_or_wait(error)
         if records:
@@ -134,12 +134,13 @@ class BatchConsumer:
             self._revoked_hook(tuple((item.topic, item.partition) for item in partitions))
 
 
-def _record_of(message: Message) -> ConsumedRecord:
+def record_of(message: Message) -> ConsumedRecord:
+    """Turn a message without an error into a value."""
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None, "a message without an error has an address"
     assert partition is not None, "as topic"
     assert offset is not None, "as topic"
-    headers = tuple((str(name), _bytes(value) or b"") for name, value in (message.headers() or []))
+    headers = tuple((str(pair[0]), _bytes(pair[1]) or b"") for pair in (message.headers() or []))
     return ConsumedRecord(
         topic=topic,
         partition=partition,
