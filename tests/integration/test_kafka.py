@@ -1,0 +1,99 @@
+"""hcp.kafka on a real broker: topics, delivery, groups, dead letters."""
+
+from uuid import uuid4
+
+import pytest
+
+from hcp.codecs import decode, encode
+from hcp.errors import BrokerError
+from hcp.kafka.admin import describe, ensure_topics, group_lag
+from hcp.kafka.consumer import BatchConsumer
+from hcp.kafka.producer import RecordProducer
+from hcp.kafka.records import ConsumedRecord
+from hcp.kafka.tail import tail
+from hcp.model.rejections import DeadLetter, Rejected, RejectReason
+from hcp.stack import StackAddresses
+from hcp.topics import AUDIT_EVENTS, Cleanup, Topic, all_topics
+from tests.examples import AUDIT
+
+pytestmark = pytest.mark.services
+POLLS_MAX = 100
+
+
+def _read(consumer: BatchConsumer, count: int) -> list[ConsumedRecord]:
+    records: list[ConsumedRecord] = []
+    for _ in range(POLLS_MAX):
+        records += consumer.poll(records_max=100, timeout_ms=200)
+        if len(records) >= count:
+            break
+    return records
+
+
+def test_topics_are_created_once(services: StackAddresses) -> None:
+    """`hcp topics create` makes all and, run again, changes nothing."""
+    ensure_topics(services.kafka_bootstrap)
+    assert ensure_topics(services.kafka_bootstrap) == ()
+    found = describe(services.kafka_bootstrap, [topic.name for topic in all_topics()])
+    assert [each.partitions for each in found] == [topic.partitions for topic in all_topics()]
+
+
+def test_a_topic_with_other_partitions_is_refused(services: StackAddresses) -> None:
+    """Partitions are fixed for ever: a broker that has another number is not ours to use."""
+    one = Topic(
+        name=f"t-{uuid4().hex}",
+        record=type(AUDIT),
+        key="subject",
+        partition_by="subject",
+        partitions=1,
+        cleanup=Cleanup.DELETE,
+        retention_ms=-1,
+        doc="",
+    )
+    ensure_topics(services.kafka_bootstrap, [one])
+    two = Topic(**{name: getattr(one, name) for name in Topic.__slots__} | {"partitions": 2})
+    with pytest.raises(BrokerError, match="must have 2 partitions, was 1"):
+        ensure_topics(services.kafka_bootstrap, [two])
+
+
+def test_sent_records_arrive_once_committed_ones_do_not_return(services: StackAddresses) -> None:
+    """At-least-once: what was committed is not read again, what was not is."""
+    ensure_topics(services.kafka_bootstrap)
+    producer = RecordProducer(bootstrap=services.kafka_bootstrap, produced_by="test")
+    producer.send(AUDIT)
+    producer.flush()
+    group = f"g-{uuid4().hex}"
+    first = BatchConsumer(bootstrap=services.kafka_bootstrap, group=group, topics=[AUDIT_EVENTS.name])
+    records = _read(first, 1)
+    first.close()
+    again = BatchConsumer(bootstrap=services.kafka_bootstrap, group=group, topics=[AUDIT_EVENTS.name])
+    assert [record.offset for record in _read(again, len(records))] == [record.offset for record in records]
+    again.commit(records)
+    again.close()
+    assert group_lag(services.kafka_bootstrap, group, [AUDIT_EVENTS.name]) == 0
+    last = records[-1]
+    assert decode(last.value) == AUDIT
+    assert last.partition == AUDIT_EVENTS.partition_of(AUDIT)
+    assert [name for name, _ in last.headers] == ["event_type", "traceparent", "produced_by"]
+
+
+def test_a_dead_letter_keeps_the_record_whole(services: StackAddresses) -> None:
+    """A refused record is on `<topic>.dead` with its address, its bytes and the reason."""
+    ensure_topics(services.kafka_bootstrap)
+    producer = RecordProducer(bootstrap=services.kafka_bootstrap, produced_by="test")
+    bad = ConsumedRecord(topic="audit.events", partition=1, offset=7, timestamp_ms=5, key=None, value=b"\xff\x00")
+    producer.send_dead(bad, Rejected(reason=RejectReason.NOT_A_RECORD, detail="x" * 5_000))
+    producer.flush()
+    letters = [decode(record.value) for record in tail(services.kafka_bootstrap, AUDIT_EVENTS.dead, last=1, follow=False)]
+    assert len(letters) == 1
+    assert isinstance(letters[0], DeadLetter)
+    assert letters[0].record_value == b"\xff\x00"
+    assert (letters[0].source_topic, letters[0].source_partition, letters[0].source_offset) == ("audit.events", 1, 7)
+    assert len(letters[0].detail) == 2_000
+
+
+def test_a_record_to_no_topic_fails_at_flush(services: StackAddresses) -> None:
+    """A missing topic is an error with the topic's name, not a silent loss."""
+    producer = RecordProducer(bootstrap=services.kafka_bootstrap, produced_by="test")
+    producer.send_raw(f"none-{uuid4().hex}", None, encode(AUDIT))
+    with pytest.raises(BrokerError, match="undelivered: none-"):
+        producer.flush()

@@ -1,0 +1,60 @@
+"""fleet.toml: the shipped fleets load, and each mistake is named."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hcp.errors import FleetError
+from hcp.fleet import fleet_from_table, load_fleet
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_default_fleet_is_the_designs() -> None:
+    """39,152 devices at three sites, in shards of at most 512."""
+    fleet = load_fleet(ROOT / "fleet.toml")
+    assert fleet.device_count == 39_152
+    assert [site.facility_id for site in fleet.facilities] == ["tx-north", "tx-south", "nd-fargo"]
+    shards = list(fleet.shards())
+    assert sum(shard.device_count for shard in shards) == fleet.device_count
+    assert max(shard.device_count for shard in shards) == 512
+    assert len({shard.shard_id for shard in shards}) == len(shards)
+
+
+def test_the_demo_fleet_is_small() -> None:
+    """A few dozen devices for a laptop."""
+    assert 20 <= load_fleet(ROOT / "fleet.demo.toml").device_count <= 99
+
+
+MISTAKES: list[tuple[tuple[str, ...], Any, str]] = [
+    (("facilities", "tx-north", "pue"), 0.9, "pue must be 1 or more, was 0.9"),
+    (("facilities", "tx-north", "uptime_ratio"), 99, "uptime_ratio must be from 0 to 1, was 99"),
+    (("facilities", "tx-north", "clusters", "asic-1", "device_class"), "s99", "device_class must be one of"),
+    (("facilities", "tx-north", "clusters", "asic-1", "device_count"), 0, "device_count must be above 0, was 0"),
+    (("facilities", "tx-north", "clusters", "asic-1", "initial_mode"), "idle", "initial_mode must be one of"),
+    (("device_classes", "s21", "modes", "mining", "enter_ms"), 0, "enter_ms must be above 0, was 0"),
+    (("device_classes", "s21", "modes", "mining", "enter_wear_usd"), 0.0, "entering must cost above 0 USD"),
+    (("device_classes", "s21", "kind"), "fpga", "fpga"),
+    (("facilities", "tx-north", "colour"), "red", "colour"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "words"), MISTAKES, ids=lambda part: str(part)[:40])
+def test_each_mistake_is_named(path: tuple[str, ...], value: object, words: str) -> None:
+    """A wrong fleet file is refused with the key, what must be and what was."""
+    table = tomllib.loads((ROOT / "fleet.demo.toml").read_text(encoding="utf-8"))
+    place = table
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(FleetError) as caught:
+        fleet_from_table(table, origin="fleet.toml")
+    assert words in str(caught.value)
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    """No fleet file: the error names the path."""
+    with pytest.raises(FleetError, match="fleet file must be readable"):
+        load_fleet(tmp_path / "none.toml")
