@@ -1,0 +1,106 @@
+"""What one site knows of its prices: the latest of every series, and how much each has lately moved."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from hcp.model.markets import MarketPrice, PriceSeries
+from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE
+
+QUOTES_MAX: Final = 128
+"""Series and instruments kept for a site; beyond it the longest silent one goes."""
+VARIANCE_MAX: Final = 1e12
+_CHANGE_MS_MIN: Final = MS_PER_MINUTE
+"""Two prices closer than this count as this far apart, so that no variance explodes."""
+_MEMORY_HOURS: Final = 24.0
+"""Time constant of the moving variance: yesterday weighs a third of now."""
+LOG_SERIES: Final = frozenset(
+    {PriceSeries.BTC, PriceSeries.DIFFICULTY, PriceSeries.GPU_RENTAL, PriceSeries.GPU_HASH_PRICE}
+)
+"""Their changes are ratios (log returns); those of the others, which may be 0 or negative, are differences."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """The latest price of one instrument.
+
+    Attributes:
+        series: What is priced.
+        instrument: Which of it.
+        value: In the series' unit.
+        observed_at_ms: Event time.
+        variance_per_hour: Moving variance of its changes, scaled to an hour; squared log returns for `LOG_SERIES`,
+            squared units otherwise. None until two prices have been seen.
+    """
+
+    series: PriceSeries
+    instrument: str
+    value: float
+    observed_at_ms: int
+    variance_per_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketState:
+    """All quotes of one site, sorted by series and instrument."""
+
+    facility_id: str
+    quotes: tuple[Quote, ...] = ()
+
+    @property
+    def observed_at_ms(self) -> int:
+        """Return the event time of the newest price."""
+        return max(quote.observed_at_ms for quote in self.quotes)
+
+    def quote(self, series: PriceSeries, instrument: str) -> Quote | None:
+        """Return the quote of exactly this instrument."""
+        for quote in self.quotes:
+            if quote.series is series and quote.instrument == instrument:
+                return quote
+        return None
+
+    def latest(self, series: PriceSeries) -> Quote | None:
+        """Return the newest quote of a global series, whatever its feed calls the instrument."""
+        known = [quote for quote in self.quotes if quote.series is series]
+        return max(known, key=lambda quote: (quote.observed_at_ms, quote.instrument), default=None)
+
+
+def apply_price(state: MarketState | None, price: MarketPrice) -> tuple[MarketState, str | None]:
+    """Take in one price; return the new state and why the price was ignored, or None.
+
+    A price older than the latest of its instrument is `late`, one of the same time a `duplicate`.
+    """
+    state = state or MarketState(facility_id=price.facility_id)
+    known = state.quote(price.series, price.instrument)
+    if known is not None and price.observed_at_ms < known.observed_at_ms:
+        return state, "late"
+    if known is not None and price.observed_at_ms == known.observed_at_ms:
+        return state, "duplicate"
+    quote = Quote(
+        series=price.series,
+        instrument=price.instrument,
+        value=price.value,
+        observed_at_ms=price.observed_at_ms,
+        variance_per_hour=None if known is None else _variance(known, price),
+    )
+    others = [other for other in state.quotes if other is not known]
+    if len(others) >= QUOTES_MAX:
+        others.remove(min(others, key=lambda other: (other.observed_at_ms, other.series, other.instrument)))
+    quotes = sorted([*others, quote], key=lambda other: (other.series, other.instrument))
+    return MarketState(facility_id=state.facility_id, quotes=tuple(quotes)), None
+
+
+def _variance(known: Quote, price: MarketPrice) -> float | None:
+    """Move the variance per hour towards the square of this change, by the share of the memory that has passed."""
+    if price.series not in LOG_SERIES:
+        change = price.value - known.value
+    elif known.value > 0.0 and price.value > 0.0:
+        change = math.log(price.value / known.value)
+    else:
+        return known.variance_per_hour
+    passed_hours = max(price.observed_at_ms - known.observed_at_ms, _CHANGE_MS_MIN) / MS_PER_HOUR
+    sample = min(change * change / passed_hours, VARIANCE_MAX)
+    if known.variance_per_hour is None:
+        return sample
+    share = -math.expm1(-passed_hours / _MEMORY_HOURS)
+    return known.variance_per_hour + share * (sample - known.variance_per_hour)
