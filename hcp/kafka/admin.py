@@ -1,5 +1,6 @@
 """Create, list and describe topics; the only place that makes one."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,13 @@ from hcp.errors import BrokerError
 from hcp.topics import Topic, all_topics
 
 ANSWER_MS_MAX: Final = 15_000
+ATTEMPTS_MAX: Final = 50
+RETRY_MS: Final = 100
+_LEADER_CHANGES: Final = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +59,7 @@ def ensure_topics(bootstrap: str, topics: Iterable[Topic] | None = None, *, repl
     missing = [topic for topic in wanted if topic.name not in present]
     if missing:
         _create(admin, missing, replication)
+        _wait_led(admin, bootstrap, wanted)
     return tuple(topic.name for topic in missing)
 
 
@@ -75,6 +84,18 @@ def _create(admin: AdminClient, missing: list[Topic], replication: int) -> None:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # two processes may start at once
                 raise BrokerError(f"topic {name} must be created, was refused: {error.args[0].str()}") from error
+
+
+def _wait_led(admin: AdminClient, bootstrap: str, wanted: list[Topic]) -> None:
+    """Wait until every partition has a leader: a topic just made refuses its first readers for a moment."""
+    until = time.monotonic() + seconds(ANSWER_MS_MAX)
+    while time.monotonic() < until:
+        topics = admin.list_topics(timeout=seconds(ANSWER_MS_MAX)).topics
+        led = {name: sum(part.leader >= 0 for part in found.partitions.values()) for name, found in topics.items()}
+        if all(led.get(topic.name) == topic.partitions for topic in wanted):
+            return
+        time.sleep(seconds(RETRY_MS))
+    raise BrokerError(f"new topics must get leaders within {ANSWER_MS_MAX} ms, was not so at {bootstrap}")
 
 
 def _partition_counts(admin: AdminClient, bootstrap: str) -> dict[str, int]:
@@ -112,9 +133,23 @@ def describe(bootstrap: str, names: Iterable[str]) -> list[TopicDescription]:
 def _records(consumer: Consumer, name: str, partitions: int) -> int:
     total = 0
     for partition in range(partitions):
-        low, high = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=seconds(ANSWER_MS_MAX))
+        low, high = watermarks(consumer, TopicPartition(name, partition))
         total += high - low
     return total
+
+
+def watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """Return start and end offset; a partition whose leader has just changed is asked again."""
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        try:
+            low, high = consumer.get_watermark_offsets(partition, timeout=seconds(ANSWER_MS_MAX))
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADER_CHANGES or attempt == ATTEMPTS_MAX:
+                raise
+            time.sleep(seconds(RETRY_MS))
+        else:
+            return low, high
+    raise AssertionError("the loop returns or raises")
 
 
 def group_lag(bootstrap: str, group: str, names: Iterable[str]) -> int:
@@ -131,7 +166,7 @@ def group_lag(bootstrap: str, group: str, names: Iterable[str]) -> int:
         ]
         lag = 0
         for position in consumer.committed(wanted, timeout=seconds(ANSWER_MS_MAX)):
-            low, high = consumer.get_watermark_offsets(position, timeout=seconds(ANSWER_MS_MAX))
+            low, high = watermarks(consumer, position)
             lag += high - (position.offset if position.offset >= 0 else low)
     except KafkaException as error:
         raise BrokerError(f"lag of {group} must be answered by {bootstrap}, was: {error.args[0].str()}") from error

@@ -7,6 +7,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from hcp.clock import seconds
 from hcp.errors import BrokerError
+from hcp.kafka.admin import watermarks
 from hcp.kafka.consumer import record_of
 from hcp.kafka.records import ConsumedRecord
 
@@ -43,7 +44,7 @@ def _assign(consumer: Consumer, bootstrap: str, topic: str, last: int) -> dict[i
             raise BrokerError(f"topic must exist, was not on the broker: {topic}; run `hcp topics create`")
         starts, ends = [], {}
         for number in found.partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=seconds(ANSWER_MS_MAX))
+            low, high = watermarks(consumer, TopicPartition(topic, number))
             start = max(low, high - last)
             starts.append(TopicPartition(topic, number, start))
             if start < high:

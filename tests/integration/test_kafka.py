@@ -1,5 +1,6 @@
 """hcp.kafka on a real broker: topics, delivery, groups, dead letters."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_topic_with_other_partitions_is_refused(services: StackAddresses) -> N
         doc="",
     )
     ensure_topics(services.kafka_bootstrap, [one])
-    two = Topic(**{name: getattr(one, name) for name in Topic.__slots__} | {"partitions": 2})
+    two = replace(one, partitions=2)
     with pytest.raises(BrokerError, match="must have 2 partitions, was 1"):
         ensure_topics(services.kafka_bootstrap, [two])
 
