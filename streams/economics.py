@@ -6,7 +6,9 @@ from typing import Final
 from hcp.model.facilities import Facility
 from hcp.model.units import (
     HASHES_PER_TERAHASH,
+    KWH_PER_MWH,
     SECONDS_PER_HOUR,
+    WATTS_PER_KILOWATT,
     Btc,
     DurationMs,
     MhPerSecond,
@@ -63,9 +65,7 @@ def asic_mining_revenue_usd_per_hour(
     return UsdPerHour(gross * (1.0 - pool_fee_ratio) * (1.0 - reject_ratio) * uptime_ratio)
 
 
-def gpu_mining_revenue_usd_per_hour(
-    *, hash_rate_mh_per_s: MhPerSecond, hash_price: UsdPerMhHour
-) -> UsdPerHour:
+def gpu_mining_revenue_usd_per_hour(*, hash_rate_mh_per_s: MhPerSecond, hash_price: UsdPerMhHour) -> UsdPerHour:
     """Return what one GPU earns in an hour; the algorithm's hash price is quoted net, paid in BTC by the pool."""
     return UsdPerHour(hash_rate_mh_per_s * hash_price)
 
@@ -160,9 +160,7 @@ def break_even_usd_per_mwh(
     return usd_per_mwh(UsdPerKwh(net_difference / kilowatt_difference - adder_usd_per_kwh))
 
 
-def asic_revenue_at(
-    facility: Facility, *, hash_rate_th_per_s: ThPerSecond, hash_price: UsdPerThHour
-) -> UsdPerHour:
+def asic_revenue_at(facility: Facility, *, hash_rate_th_per_s: ThPerSecond, hash_price: UsdPerThHour) -> UsdPerHour:
     """Return `asic_mining_revenue_usd_per_hour` with the ratios of a facility."""
     return asic_mining_revenue_usd_per_hour(
         hash_rate_th_per_s=hash_rate_th_per_s,
@@ -171,3 +169,21 @@ def asic_revenue_at(
         reject_ratio=facility.reject_ratio,
         uptime_ratio=facility.uptime_ratio,
     )
+
+
+def flip_usd_per_mwh(
+    *, energy_usd_per_mwh: float, gain: UsdPerHour, threshold: UsdPerHour, watts_difference: float, pue: float
+) -> UsdPerMwh | None:
+    """Return the energy price at which a gain would just reach the threshold; None when no price moves it.
+
+    Args:
+        energy_usd_per_mwh: Price now.
+        gain: Of the better mode at that price.
+        threshold: What the gain must reach.
+        watts_difference: Draw of the better mode less that of the present one.
+        pue: Of the site.
+    """
+    if watts_difference == 0.0:
+        return None
+    site_kilowatts_difference = watts_difference / WATTS_PER_KILOWATT * pue
+    return UsdPerMwh(energy_usd_per_mwh + (gain - threshold) / site_kilowatts_difference * KWH_PER_MWH)

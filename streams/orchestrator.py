@@ -1,54 +1,19 @@
 """The orchestrator's transformation: a recommendation becomes decisions, one per device class, or reasons to hold."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
 
-from hcp.model.commands import DecisionAction, DecisionReason, OrchestratorCommand
-from hcp.model.devices import DeviceMode
 from hcp.model.facilities import Facility, Fleet
-from hcp.model.ids import id_from_content
+from hcp.model.ids import id_from_record
 from hcp.model.ledger import Alert, AlertSeverity, AlertType
 from hcp.model.recommendations import ClassRecommendation, Recommendation
 from hcp.model.rejections import Rejected
 from hcp.model.resources import ResourceState, StateReporter
 from hcp.model.steps import Cause, Step
-from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE, MS_PER_SECOND, kilowatts
-from streams.economics import site_kilowatts
-from streams.guards import timing_reason
-from streams.policies import Choice, ClassView, Policy, hold
+from hcp.model.units import MS_PER_MINUTE
+from streams.decisions import LIMITS, Limits, Situation, decide_class, is_price_stale, movable_devices, price_age_ms
+from streams.policies import Policy
 from streams.rejecting import check_indexes, known_facility, known_shard
-from streams.site import ClassState, ModeCount, PendingSwitch, ShardCounts, SiteState, count_devices
-
-_FLIP_MAX: Final = 1e15
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How old what we know may be; event time except where said.
-
-    Attributes:
-        price_age_ms_max: Age of the energy price above which a site holds; MISO publishes hourly.
-        telemetry_age_ms_max: Age of a shard's telemetry above which its devices are not moved.
-        pending_ms_max: Event time after which a switch that nobody confirmed no longer blocks the class.
-        pending_wall_ms_max: The same by broker timestamps, for live operation.
-    """
-
-    price_age_ms_max: int = 150 * MS_PER_MINUTE
-    telemetry_age_ms_max: int = 30 * MS_PER_MINUTE
-    pending_ms_max: int = 6 * MS_PER_HOUR
-    pending_wall_ms_max: int = 60 * MS_PER_SECOND
-
-
-LIMITS: Final = Limits()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Decision:
-    """One class's decision before it is worded."""
-
-    view: ClassView
-    choice: Choice
+from streams.site import ClassState, ShardCounts, SiteState, count_devices
 
 
 def on_recommendation(
@@ -67,41 +32,40 @@ def on_recommendation(
     facility = known_facility(fleet, recommendation.facility_id)
     if isinstance(facility, Rejected):
         return facility
-    before = state or SiteState(facility_id=facility.facility_id)
-    site = before
+    site = state or SiteState(facility_id=facility.facility_id)
+    if recommendation.observed_at_ms < site.decided_at_ms:
+        return Step(ignored="late")
+    if recommendation.recommendation_id == site.recommendation_id:
+        return Step(ignored="duplicate")
     outputs: list[object] = []
-    for scores in recommendation.classes:
-        kind = fleet.device_class(scores.device_class)
-        if kind is None:
+    classes = {known.device_class: known for known in site.classes}
+    for scores in sorted(recommendation.classes, key=lambda scores: scores.device_class):
+        situation = _situation(
+            site, scores, recommendation=recommendation, facility=facility, fleet=fleet, cause=cause, limits=limits
+        )
+        if situation is None:
             continue
-        known = _without_expired(
-            site.class_state(scores.device_class), recommendation, cause=cause, limits=limits
-        )
-        movable, is_stale = _movable(site, scores, now_ms=recommendation.observed_at_ms, limits=limits)
-        from_mode = _from_mode(movable, scores, policy=policy, known=known)
-        view = ClassView(
-            recommendation=scores,
-            kind=kind.kind,
-            from_mode=from_mode,
-            device_count=movable.get(from_mode, 0),
-            price_age_ms=_price_age_ms(recommendation),
-        )
-        choice = _choose(view, known=known, policy=policy, recommendation=recommendation, is_stale=is_stale, limits=limits)
-        decision = _Decision(view=view, choice=choice)
-        known, command = _record(decision, known=known, recommendation=recommendation, policy=policy, cause=cause, facility=facility)
-        site = _with_class(site, known)
-        outputs.extend(command)
-    site, alerts = _price_alert(site, recommendation, limits=limits)
-    outputs.extend(alerts)
-    updates = () if site == before and state is not None else ((facility.facility_id, site),)
-    return Step(updates=updates, outputs=tuple(outputs))
+        classes[scores.device_class], command = decide_class(situation, policy=policy)
+        if command is not None:
+            outputs.append(command)
+    is_stale = is_price_stale(recommendation, limits=limits)
+    if is_stale and not site.is_price_stale:
+        outputs.append(_price_alert(recommendation, cause=cause))
+    site = replace(
+        site,
+        classes=tuple(classes[name] for name in sorted(classes)),
+        is_price_stale=is_stale,
+        decided_at_ms=recommendation.observed_at_ms,
+        recommendation_id=recommendation.recommendation_id,
+    )
+    return Step(updates=((facility.facility_id, site),), outputs=tuple(outputs))
 
 
 def on_resource_state(
     state: SiteState | None, report: ResourceState, *, fleet: Fleet, cause: Cause
 ) -> Step[SiteState] | Rejected:
     """Count a shard's devices; the Resource Manager's report wins over the fleet monitor's, an older one is late."""
-    del cause  # a count has no outputs and so needs no id
+    del cause  # counts have no outputs, so need no id
     shard = known_shard(
         fleet, facility_id=report.facility_id, shard_id=report.shard_id, device_class=report.device_class
     )
@@ -117,30 +81,84 @@ def on_resource_state(
         return Step(ignored="late")
     if counts == known:
         return Step(ignored="duplicate")
-    shards = tuple(
-        sorted([*(s for s in site.shards if s.shard_id != report.shard_id), counts], key=lambda s: s.shard_id)
+    others = [other for other in site.shards if other.shard_id != report.shard_id]
+    site = replace(site, shards=tuple(sorted([*others, counts], key=lambda shard: shard.shard_id)))
+    classes = tuple(
+        _confirmed(known_class, site) if known_class.device_class == report.device_class else known_class
+        for known_class in site.classes
     )
-    site = replace(site, shards=shards)
-    site = _with_class(site, _confirmed(site.class_state(report.device_class), site))
-    return Step(updates=((site.facility_id, site),))
+    return Step(updates=((site.facility_id, replace(site, classes=classes)),))
+
+
+def _situation(
+    site: SiteState,
+    scores: ClassRecommendation,
+    *,
+    recommendation: Recommendation,
+    facility: Facility,
+    fleet: Fleet,
+    cause: Cause,
+    limits: Limits,
+) -> Situation | None:
+    """Gather what one class's decision depends on; None when the fleet no longer has the class."""
+    device_class = fleet.device_class(scores.device_class)
+    if device_class is None:
+        return None
+    movable, is_stale = movable_devices(site, scores, now_ms=recommendation.observed_at_ms, limits=limits)
+    return Situation(
+        facility=facility,
+        kind=device_class.kind,
+        scores=scores,
+        recommendation=recommendation,
+        known=site.class_state(scores.device_class),
+        movable=movable,
+        is_telemetry_stale=is_stale,
+        cause=cause,
+        limits=limits,
+    )
 
 
 def _merged(known: ShardCounts | None, report: ResourceState) -> ShardCounts | None:
     """Return the shard's counts after a report; None when the report is late."""
     is_monitor = report.reported_by is StateReporter.FLEET_MONITOR
-    if known is not None and is_monitor and report.observed_at_ms < known.seen_at_ms:
-        return None
-    if known is not None and is_monitor and known.reported_by is StateReporter.RESOURCES:
-        return replace(known, seen_at_ms=report.observed_at_ms)
-    if known is not None and not is_monitor and known.reported_by is StateReporter.RESOURCES:
-        if report.observed_at_ms < known.counted_at_ms:
+    if known is not None and is_monitor:
+        if report.observed_at_ms < known.seen_at_ms:
             return None
-    seen_at_ms = report.observed_at_ms if known is None or is_monitor else known.seen_at_ms
+        if known.reported_by is StateReporter.RESOURCES:
+            return replace(known, seen_at_ms=report.observed_at_ms)
+    if known is not None and known.reported_by is report.reported_by and report.observed_at_ms < known.counted_at_ms:
+        return None
     return ShardCounts(
         shard_id=report.shard_id,
         device_class=report.device_class,
         reported_by=report.reported_by,
         counts=count_devices(report),
         counted_at_ms=report.observed_at_ms,
-        seen_at_ms=seen_at_ms,
+        seen_at_ms=report.observed_at_ms if known is None or is_monitor else known.seen_at_ms,
+    )
+
+
+def _confirmed(known: ClassState, site: SiteState) -> ClassState:
+    """Clear a pending switch once its devices have been seen under way and none is any more, or all have left."""
+    pending = known.pending
+    if pending is None:
+        return known
+    shards = [shard for shard in site.shards if shard.device_class == known.device_class]
+    if any(shard.switching for shard in shards):
+        return known if pending.is_under_way else replace(known, pending=replace(pending, is_under_way=True))
+    has_left = not any(shard.movable(pending.from_mode) for shard in shards)
+    return replace(known, pending=None) if pending.is_under_way or has_left else known
+
+
+def _price_alert(recommendation: Recommendation, *, cause: Cause) -> Alert:
+    age_ms = price_age_ms(recommendation)
+    age = "missing" if age_ms is None else f"{age_ms // MS_PER_MINUTE} minutes old"
+    return Alert(
+        alert_id=id_from_record(topic=cause.topic, partition=cause.partition, offset=cause.offset),
+        facility_id=recommendation.facility_id,
+        severity=AlertSeverity.WARNING,
+        alert_type=AlertType.PRICE_STALE,
+        subject=recommendation.facility_id,
+        message=f"The energy price of {recommendation.facility_id} is {age}: every class holds its mode.",
+        observed_at_ms=recommendation.observed_at_ms,
     )

@@ -33,9 +33,7 @@ class Timing:
 
 PROTECTED: Final = Timing(dwell_ms=0, minimum_on_ms=5 * MS_PER_MINUTE, minimum_off_ms=5 * MS_PER_MINUTE)
 """The least that the hardware is owed: an ASIC takes five minutes to reach full power."""
-PATIENT: Final = Timing(
-    dwell_ms=30 * MS_PER_MINUTE, minimum_on_ms=5 * MS_PER_MINUTE, minimum_off_ms=10 * MS_PER_MINUTE
-)
+PATIENT: Final = Timing(dwell_ms=30 * MS_PER_MINUTE, minimum_on_ms=5 * MS_PER_MINUTE, minimum_off_ms=10 * MS_PER_MINUTE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,18 +61,14 @@ class _Terms:
     sensitivities: Sensitivities
 
 
-def recommend(
-    market: MarketState, *, fleet: Fleet, facility: Facility, cause: Cause
-) -> Recommendation | Rejected:
+def recommend(market: MarketState, *, fleet: Fleet, facility: Facility, cause: Cause) -> Recommendation | Rejected:
     """Score all classes whose prices are all known, or say that the prices together are beyond any documented rate."""
     prices = site_prices(market, facility=facility)
     snapshot = _snapshot(prices)
     classes: list[ClassRecommendation] = []
     for name in facility.device_classes():
         device_class = fleet.device_class(name)
-        scored = (
-            None if device_class is None else recommend_class(device_class, prices=prices, facility=facility)
-        )
+        scored = None if device_class is None else recommend_class(device_class, prices=prices, facility=facility)
         if scored is not None:
             classes.append(scored)
     worst = max(
@@ -122,9 +118,7 @@ def site_prices(market: MarketState, *, facility: Facility) -> SitePrices:
     )
 
 
-def recommend_class(
-    device_class: DeviceClass, *, prices: SitePrices, facility: Facility
-) -> ClassRecommendation | None:
+def recommend_class(device_class: DeviceClass, *, prices: SitePrices, facility: Facility) -> ClassRecommendation | None:
     """Score one class; None when a price it depends on has not been seen.
 
     Modes that earn the same are ordered as the class lists them.
@@ -149,9 +143,7 @@ def recommend_class(
     )
 
 
-def _terms(
-    profile: ModeProfile, *, device_class: DeviceClass, prices: SitePrices, facility: Facility
-) -> _Terms | None:
+def _terms(profile: ModeProfile, *, device_class: DeviceClass, prices: SitePrices, facility: Facility) -> _Terms | None:
     if prices.energy is None:
         return None
     earned = _revenue(profile, device_class=device_class, prices=prices, facility=facility)

@@ -27,9 +27,7 @@ def known_shard(fleet: Fleet, *, facility_id: str, shard_id: str, device_class: 
         for shard in cluster.shards():
             if shard.shard_id == shard_id:
                 return shard if shard.device_class == device_class else _other_class(shard, device_class)
-    return Rejected(
-        reason=RejectReason.UNKNOWN_SHARD, detail=f"shard_id must be one of {facility_id}, was {shard_id}"
-    )
+    return Rejected(reason=RejectReason.UNKNOWN_SHARD, detail=f"shard_id must be one of {facility_id}, was {shard_id}")
 
 
 def check_indexes(shard: Shard, device_indexes: tuple[int, ...]) -> Rejected | None:

@@ -85,23 +85,37 @@ class ClassState:
         is_powered_up: Whether that switch raised its power.
         pending: The switch under way.
         last_reason: Reason of the last decision published.
+        swept_at_ms: Event time when stragglers in a minority mode were last sent after the others; that resets no
+            dwell.
     """
 
     device_class: str
     switched_at_ms: int | None = None
     is_powered_up: bool = False
+    swept_at_ms: int | None = None
     pending: PendingSwitch | None = None
     last_reason: DecisionReason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteState:
-    """One site; shards sorted by id, classes by name."""
+    """One site; shards sorted by id, classes by name.
+
+    Attributes:
+        facility_id: The site.
+        shards: As last reported.
+        classes: What each did last.
+        is_price_stale: Whether the last recommendation's energy price was too old; the alert is sent once.
+        decided_at_ms: Event time of the last recommendation decided; 0 before the first.
+        recommendation_id: That recommendation; empty before the first.
+    """
 
     facility_id: str
     shards: tuple[ShardCounts, ...] = ()
     classes: tuple[ClassState, ...] = ()
     is_price_stale: bool = False
+    decided_at_ms: int = 0
+    recommendation_id: str = ""
 
     def class_state(self, device_class: str) -> ClassState:
         """Return what a class did last; a fresh state when it never did anything."""
@@ -125,8 +139,6 @@ def count_devices(report: ResourceState) -> tuple[ModeCount, ...]:
             tally = fixed
         tally[mode] = tally.get(mode, 0) + 1
     return tuple(
-        ModeCount(
-            mode=mode, movable=movable.get(mode, 0), switching=switching.get(mode, 0), fixed=fixed.get(mode, 0)
-        )
+        ModeCount(mode=mode, movable=movable.get(mode, 0), switching=switching.get(mode, 0), fixed=fixed.get(mode, 0))
         for mode in sorted(movable.keys() | switching.keys() | fixed.keys())
     )
