@@ -1,4 +1,4 @@
-"""The demo's own processes: started with a log each, told apart by their ready line, stopped in order, never orphaned."""
+"""The demo's own processes: a log each, a ready line, stopped in order, never orphaned."""
 
 import signal
 import subprocess

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
+from simulators.market import sample_start_ms
 
 from hcp.cli.children import Child, Children
 from hcp.cli.picture import Picture
@@ -23,7 +24,6 @@ from hcp.model.facilities import Fleet
 from hcp.model.units import MS_PER_SECOND
 from hcp.settings import Settings, load_settings
 from hcp.stack import StackAddresses, default_cache_dir, running_stack
-from simulators.market import sample_start_ms
 
 AGENTS: Final = ("optimizer", "fleet_monitor", "orchestrator", "resources")
 REFRESH_MS: Final = 1_000
@@ -45,12 +45,18 @@ class Run:
 
 
 def demo(
-    speed: Annotated[float, typer.Option(min=1.0, help="Event seconds per wall second; 1200 plays a week in 8½ minutes.")] = 1200.0,
-    duration: Annotated[int | None, typer.Option(min=1, help="Seconds until it stops by itself; default: at the end of the week.")] = None,
+    speed: Annotated[
+        float, typer.Option(min=1.0, help="Event seconds per wall second; 1200 plays a week in 8½ minutes.")
+    ] = 1200.0,
+    duration: Annotated[
+        int | None, typer.Option(min=1, help="Seconds until it stops by itself; default: at the end of the week.")
+    ] = None,
     policy: Annotated[str, typer.Option(help="Policy: threshold, greedy, always-mine or never.")] = "threshold",
     fleet_file: Annotated[Path, typer.Option("--fleet", help="Fleet description.")] = Path("fleet.demo.toml"),
     name: Annotated[str, typer.Option(help="Name of its stack; two demos need two names.")] = "demo",
-    keep: Annotated[bool, typer.Option("--keep", help="Keep its data for SQL afterwards: hcp stack up --name demo.")] = False,  # noqa: FBT002
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep its data for SQL afterwards: hcp stack up --name demo.")
+    ] = False,
 ) -> None:
     """Start everything, replay a recorded week of prices, show it live, stop everything, print a summary."""
     began_ms = wall_ms()

@@ -83,13 +83,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield kafka_finding(kafka)
     yield program_finding("TimescaleDB", prefix, program="usr/lib/postgresql/17/bin/postgres")
     yield program_finding("Redis", prefix, program="usr/bin/redis-server")
-    yield folder_finding(
-        "cache", cache_dir, mb_free_min=INSTALL_MB_FREE_MIN, setting="HCP_CACHE_DIR", is_shared=True
-    )
+    yield folder_finding("cache", cache_dir, mb_free_min=INSTALL_MB_FREE_MIN, setting="HCP_CACHE_DIR", is_shared=True)
     state_dir = settings.state_dir.absolute()
-    yield folder_finding(
-        "state", state_dir, mb_free_min=DATA_MB_FREE_MIN, setting="HCP_STATE_DIR", is_shared=False
-    )
+    yield folder_finding("state", state_dir, mb_free_min=DATA_MB_FREE_MIN, setting="HCP_STATE_DIR", is_shared=False)
     for directory in stacks_in(settings.state_dir):
         yield stack_finding(Stack(directory, cache_dir))
     yield from address_findings(settings)
@@ -113,9 +109,7 @@ def system_finding(release: dict[str, str]) -> Finding:
     found = f"{release.get('PRETTY_NAME', platform.system())}, {platform.machine()}"
     if release.get("ID") == "debian":
         return Finding(subject="system", verdict=Verdict.OK, found=found)
-    advice = (
-        "the embedded services need Debian 12 or 13: use docker-compose.kafka.yml or services of your own"
-    )
+    advice = "the embedded services need Debian 12 or 13: use docker-compose.kafka.yml or services of your own"
     return Finding(subject="system", verdict=Verdict.NOTE, found=found, advice=advice)
 
 
@@ -139,9 +133,7 @@ def kafka_finding(part: Part) -> Finding:
 def _not_whole(subject: str, part: Part) -> Finding:
     if part.directory.exists():
         advice = "`hcp stack up` installs it again"
-        return Finding(
-            subject=subject, verdict=Verdict.NOTE, found=f"{part.directory} is not whole", advice=advice
-        )
+        return Finding(subject=subject, verdict=Verdict.NOTE, found=f"{part.directory} is not whole", advice=advice)
     return Finding(subject=subject, verdict=Verdict.NOTE, found="not installed yet", advice=INSTALL)
 
 
@@ -151,9 +143,7 @@ def program_finding(subject: str, part: Part, *, program: str) -> Finding:
         return _not_whole(subject, part)
     path = part.directory / program
     try:
-        done = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=True
-        )
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         advice = f"remove {part.directory}; {INSTALL} again"
         return Finding(subject=subject, verdict=Verdict.BROKEN, found=f"does not run: {error}", advice=advice)
@@ -205,9 +195,7 @@ def address_findings(settings: Settings) -> Iterator[Finding]:
     """Judge the three configured addresses; without their secrets, which no output may show."""
     dsn = settings.timescale_dsn.get_secret_value()
     url = settings.redis_url.get_secret_value()
-    yield address_finding(
-        "kafka_bootstrap", settings, settings.kafka_bootstrap, check_kafka(settings.kafka_bootstrap)
-    )
+    yield address_finding("kafka_bootstrap", settings, settings.kafka_bootstrap, check_kafka(settings.kafka_bootstrap))
     yield address_finding("timescale_dsn", settings, database_place(dsn), check_timescale(dsn))
     yield address_finding("redis_url", settings, redis_place(url), check_redis(url))
 
@@ -234,10 +222,6 @@ def address_finding(field: str, settings: Settings, place: str, health: Health) 
         return Finding(subject=variable, verdict=Verdict.OK, found=f"{place}: {health.detail}")
     if field in settings.model_fields_set:
         advice = f"start that service or correct {variable}"
-        return Finding(
-            subject=variable, verdict=Verdict.BROKEN, found=f"{place}: {health.reason}", advice=advice
-        )
+        return Finding(subject=variable, verdict=Verdict.BROKEN, found=f"{place}: {health.reason}", advice=advice)
     advice = 'not set: `eval "$(hcp stack up)"` starts services and sets it'
-    return Finding(
-        subject=variable, verdict=Verdict.NOTE, found=f"{place} (default): {health.reason}", advice=advice
-    )
+    return Finding(subject=variable, verdict=Verdict.NOTE, found=f"{place} (default): {health.reason}", advice=advice)

@@ -42,7 +42,7 @@ def _print_version(value: bool) -> None:  # noqa: FBT001  # typer's callback
 def root(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
-    ] = False,  # noqa: FBT002  # a flag
+    ] = False,  # a flag
 ) -> None:
     """Hold the options that come before a sub-command."""
 

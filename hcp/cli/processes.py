@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from agents.worker import run_agent
+from controllers.service import run_controller
+from simulators.fleet import run_fleet
+from simulators.market import run_market
+from sinks.service import run_sink
 
 import agents
 import sinks
-from agents.worker import run_agent
-from controllers.service import run_controller
 from hcp.clock import wall_ms
 from hcp.errors import HcpError, SettingsError
 from hcp.fleet import load_fleet
@@ -18,13 +21,14 @@ from hcp.model.facilities import Fleet
 from hcp.model.units import EpochMs
 from hcp.settings import Settings, load_settings
 from hcp.telemetry import serve_metrics
-from simulators.fleet import run_fleet
-from simulators.market import run_market
-from sinks.service import run_sink
 
-FleetFile = Annotated[Path | None, typer.Option("--fleet", help="Fleet description; default: HCP_FLEET_FILE or fleet.toml.")]
+FleetFile = Annotated[
+    Path | None, typer.Option("--fleet", help="Fleet description; default: HCP_FLEET_FILE or fleet.toml.")
+]
 Speed = Annotated[float, typer.Option(help="Event seconds per wall second; 0: as fast as possible.", min=0.0)]
-OriginMs = Annotated[int | None, typer.Option(help="Event time at the start, ms since the epoch; default: of the data.")]
+OriginMs = Annotated[
+    int | None, typer.Option(help="Event time at the start, ms since the epoch; default: of the data.")
+]
 StartedMs = Annotated[int | None, typer.Option(help="Wall time at the start, ms since the epoch; default: now.")]
 
 simulate = typer.Typer(no_args_is_help=True, help="Simulated market and fleet, on the real topics.")
@@ -47,7 +51,9 @@ def _one_of(name: str, known: tuple[str, ...], what: str) -> str:
 def agent(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(agents.AGENTS)}.")],
     fleet_file: FleetFile = None,
-    policy: Annotated[str, typer.Option(help="Policy of the orchestrator: greedy, threshold, always-mine, never.")] = "threshold",
+    policy: Annotated[
+        str, typer.Option(help="Policy of the orchestrator: greedy, threshold, always-mine, never.")
+    ] = "threshold",
 ) -> None:
     """Run one Faust agent until SIGTERM."""
     _one_of(name, tuple(agents.AGENTS), "agent")
@@ -80,7 +86,9 @@ def sink(
 
 @simulate.command()
 def market(
-    source: Annotated[Path | None, typer.Option(help="Folder of recorded series; default: the week that HCP ships.")] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="Folder of recorded series; default: the week that HCP ships.")
+    ] = None,
     synthetic_seed: Annotated[int | None, typer.Option(help="A synthetic market with this seed instead.")] = None,
     speed: Speed = 1.0,
     origin_ms: OriginMs = None,
@@ -105,7 +113,9 @@ def market(
 def simulate_fleet(
     tick_ms: Annotated[int, typer.Option(min=100, help="Wall time between two readings of each device.")] = 1_000,
     seed: Annotated[int, typer.Option(help="Seed of noise and faults.")] = 7,
-    fault: Annotated[list[str] | None, typer.Option(help="Such as overheat:tx-north.asic-1/00/3; may be given again.")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="Such as overheat:tx-north.asic-1/00/3; may be given again.")
+    ] = None,
     speed: Speed = 1.0,
     origin_ms: OriginMs = None,
     started_ms: StartedMs = None,

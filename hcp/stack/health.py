@@ -69,9 +69,7 @@ def check_timescale(dsn: str) -> Health:
         return Unhealthy(reason=_first_line(error))
     if row is None:
         return Unhealthy(reason="the database lacks the extension timescaledb (create extension timescaledb)")
-    return Healthy(
-        detail=f"PostgreSQL {server // 10_000}.{server % 10_000}, TimescaleDB {row[0]}, {row[2]} edition"
-    )
+    return Healthy(detail=f"PostgreSQL {server // 10_000}.{server % 10_000}, TimescaleDB {row[0]}, {row[2]} edition")
 
 
 def check_redis(url: str) -> Health:

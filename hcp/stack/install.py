@@ -122,9 +122,7 @@ def _fill_missing(wanted: Sequence[Part], cache_dir: Path, progress: Progress) -
         exclusive(lock, wait_seconds_max=WAIT_SECONDS_MAX, what="installation", progress=progress),
         ThreadPoolExecutor(max_workers=2) as pool,
     ):
-        missing = [
-            part for part in wanted if versions_of(part) is None
-        ]  # the one we waited for may have filled it
+        missing = [part for part in wanted if versions_of(part) is None]  # the one we waited for may have filled it
         for job in [pool.submit(_fill, part, progress) for part in missing]:
             job.result()
 

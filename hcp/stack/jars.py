@@ -84,9 +84,7 @@ def url_of(jar: Jar) -> str:
     try:
         from jgo.maven import MavenContext  # noqa: PLC0415 - an optional wheel, slow to import, needed once
     except ImportError as error:
-        raise StackError(
-            "the Python package jgo must be installed; `pip install hcp[stack]` brings it"
-        ) from error
+        raise StackError("the Python package jgo must be installed; `pip install hcp[stack]` brings it") from error
     maven = MavenContext()
     component = maven.project(jar.group, jar.artifact).at_version(jar.version)
     repository = next(iter(maven.remote_repos.values()))

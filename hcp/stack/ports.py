@@ -55,8 +55,6 @@ def choose(*, directory: Path, wanted: WantedPorts, kept: Ports | None) -> Ports
             continue
         found = next((port for port in candidates if port not in taken and is_free(port)), None)
         if found is None:
-            raise StackError(
-                f"one of the ports {PORT_MIN}-{PORT_MAX} must be free, all were in use; stop some program"
-            )
+            raise StackError(f"one of the ports {PORT_MIN}-{PORT_MAX} must be free, all were in use; stop some program")
         chosen[service] = found
     return Ports(**chosen)

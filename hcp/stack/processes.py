@@ -33,9 +33,7 @@ def log_tail(log: Path) -> str:
     """Return the last lines of a log as a part of an error message, with the log's path."""
     try:
         lines = [
-            line.strip()
-            for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-            if line.strip()
+            line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
         ]
     except OSError:
         lines = []

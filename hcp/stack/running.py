@@ -32,9 +32,7 @@ def running_stack(
     """
     stack = Stack(directory, cache_dir, java_home=java_home, progress=progress)
     if stack.is_running():
-        raise StackError(
-            f"stack {directory.name} runs already; `hcp stack down --name {directory.name}` first"
-        )
+        raise StackError(f"stack {directory.name} runs already; `hcp stack down --name {directory.name}` first")
     addresses = stack.up(attached=True, wipe=not keep)
     try:
         yield addresses

@@ -90,9 +90,7 @@ def _postgres_settings(ports: Ports) -> dict[str, str]:
         "unix_socket_directories": "",
         "shared_preload_libraries": "timescaledb",
         "timescaledb.telemetry_level": "off",
-        "timezone": "UTC"
-        if ZONEINFO.exists()
-        else "GMT",  # GMT is the one zone PostgreSQL knows without tzdata
+        "timezone": "UTC" if ZONEINFO.exists() else "GMT",  # GMT is the one zone PostgreSQL knows without tzdata
         "log_timezone": "GMT",
         "shared_buffers": "256MB",
         "effective_cache_size": "1GB",
@@ -138,9 +136,7 @@ def _run_once(argv: list[str], *, doing: str, account: pwd.struct_passwd | None 
             f"{doing} did not finish in {PREPARE_SECONDS_MAX:.0f} s; is the machine overloaded?"
         ) from error
     except OSError as error:
-        raise StackError(
-            f"{doing} failed: {error}; remove the cache shown by `hcp doctor` and run it again"
-        ) from error
+        raise StackError(f"{doing} failed: {error}; remove the cache shown by `hcp doctor` and run it again") from error
     if done.returncode != 0:
         last = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()][-3:]
         raise StackError(f"{doing} failed: {' | '.join(last) or done.returncode}")
@@ -186,9 +182,7 @@ def prepare_timescaledb(layout: Layout, installed: Installed, account: pwd.struc
         shutil.chown(partial, account.pw_uid, account.pw_gid)
     initdb = str(installed.prefix / "usr/lib/postgresql/17/bin/initdb")
     options = ["-U", "postgres", "-A", "trust", "--locale=C.UTF-8", "-E", "UTF8", "--no-sync"]
-    _run_once(
-        [initdb, "-D", str(partial), *options], doing="making PostgreSQL's data folder", account=account
-    )
+    _run_once([initdb, "-D", str(partial), *options], doing="making PostgreSQL's data folder", account=account)
     _finish(partial, data)
 
 
@@ -230,9 +224,7 @@ def _timescaledb_plan(
     layout: Layout, installed: Installed, ports: Ports, account: pwd.struct_passwd | None
 ) -> ServicePlan:
     home = layout.home(Service.TIMESCALEDB)
-    settings = [
-        part for name, value in _postgres_settings(ports).items() for part in ("-c", f"{name}={value}")
-    ]
+    settings = [part for name, value in _postgres_settings(ports).items() for part in ("-c", f"{name}={value}")]
     postgres = str(installed.prefix / "usr/lib/postgresql/17/bin/postgres")
     return ServicePlan(
         name=Service.TIMESCALEDB,

@@ -96,9 +96,7 @@ class Stack:
         if state is not None and kept is not None and state.phase == "running":
             self._check_running(kept, wanted)
             return kept.addresses()
-        self._end(
-            supervisor.read_state(self._state_file)
-        )  # what a crash or a start that was cut off left behind
+        self._end(supervisor.read_state(self._state_file))  # what a crash or a start that was cut off left behind
         installed = install(self._cache_dir, self._progress, java_home=self._java_home)
         for attempt in range(1, START_ATTEMPTS_MAX + 1):
             chosen = ports.choose(directory=self._directory, wanted=wanted, kept=kept)
@@ -136,9 +134,7 @@ class Stack:
             supervisor_pid=None if running is None else running.supervisor.pid,
             owner_pid=None if running is None or running.owner is None else running.owner.pid,
             addresses=addresses,
-            services=()
-            if kept is None
-            else tuple(self._service_status(each, kept, running) for each in Service),
+            services=() if kept is None else tuple(self._service_status(each, kept, running) for each in Service),
             versions=self._facts().get("versions", {}),
             failure=None if state is None or running is not None else self._failure(state),
         )
@@ -257,9 +253,7 @@ class Stack:
             )
 
     def _wait_healthy(self, chosen: Ports) -> None:
-        pending: dict[Service, Health] = {
-            service: Unhealthy(reason="it does not listen yet") for service in Service
-        }
+        pending: dict[Service, Health] = {service: Unhealthy(reason="it does not listen yet") for service in Service}
         give_up_at = time.monotonic() + START_SECONDS_MAX
         while pending:
             self._check_supervisor()
@@ -289,9 +283,7 @@ class Stack:
         if state is not None and state.phase == "failed":
             raise StackError(self._failure(state))
         if self._process is not None and self._process.poll() is not None:
-            raise StackError(
-                f"the supervisor ended by itself; {log_tail(self._directory / 'logs' / 'supervisor.log')}"
-            )
+            raise StackError(f"the supervisor ended by itself; {log_tail(self._directory / 'logs' / 'supervisor.log')}")
 
     def _failure(self, state: supervisor.State) -> str:
         if state.failed_service is None:
@@ -329,9 +321,7 @@ class Stack:
             for identity in services:
                 send(identity, signal.SIGKILL)
         if not wait_gone([state.supervisor, *services], seconds_max=ORPHAN_SECONDS_MAX):
-            left = ", ".join(
-                str(each.pid) for each in (state.supervisor, *services) if supervisor.is_alive(each)
-            )
+            left = ", ".join(str(each.pid) for each in (state.supervisor, *services) if supervisor.is_alive(each))
             raise StackError(
                 f"the processes {left} must end, did not even by SIGKILL; is a disk hanging? See `ps -o stat`"
             )
@@ -339,14 +329,10 @@ class Stack:
             self._process.wait(STOP_SECONDS_MAX)  # ours: take its exit code, or it stays a zombie
         self._state_file.unlink(missing_ok=True)
 
-    def _service_status(
-        self, service: Service, kept: Ports, running: supervisor.State | None
-    ) -> ServiceStatus:
+    def _service_status(self, service: Service, kept: Ports, running: supervisor.State | None) -> ServiceStatus:
         identity = None if running is None else running.services.get(service.value)
         is_alive = identity is not None and supervisor.is_alive(identity)
-        checked: Health = (
-            health.check(service, kept.addresses()) if is_alive else Unhealthy(reason="does not run")
-        )
+        checked: Health = health.check(service, kept.addresses()) if is_alive else Unhealthy(reason="does not run")
         return ServiceStatus(
             service=service,
             port=kept.of(service),
@@ -358,9 +344,7 @@ class Stack:
 
     def _words(self, error: OSError) -> str:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            return (
-                f"the disk of {self._directory} is full; free some space or set HCP_STATE_DIR to another disk"
-            )
+            return f"the disk of {self._directory} is full; free some space or set HCP_STATE_DIR to another disk"
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             return (
                 f"{error.filename or self._directory} must be ours to use: {error.strerror}; use the account "

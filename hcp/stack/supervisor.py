@@ -95,9 +95,7 @@ def boot_id() -> str:
 def identify(pid: int) -> Identity | None:
     """Return the identity of a living process, None when there is none (a zombie is dead)."""
     try:
-        fields = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
     if not fields or fields[0] in {"Z", "X"}:
@@ -132,9 +130,7 @@ def read_plan(path: Path) -> Plan:
     """Read what `up` wrote."""
     raw = json.loads(path.read_text(encoding="utf-8"))
     services = tuple(ServicePlan(**{**each, "argv": tuple(each["argv"])}) for each in raw.pop("services"))
-    return Plan(
-        **{**raw, "owner": Identity(**raw["owner"]), "wipe": tuple(raw["wipe"]), "services": services}
-    )
+    return Plan(**{**raw, "owner": Identity(**raw["owner"]), "wipe": tuple(raw["wipe"]), "services": services})
 
 
 def read_state(path: Path) -> State | None:
@@ -143,9 +139,7 @@ def read_state(path: Path) -> State | None:
         raw = json.loads(path.read_text(encoding="utf-8"))
         supervisor = Identity(**raw.pop("supervisor"))
         services = {name: Identity(**each) for name, each in raw.pop("services").items()}
-        return State(
-            **{**raw, "supervisor": supervisor, "owner": _identity(raw["owner"]), "services": services}
-        )
+        return State(**{**raw, "supervisor": supervisor, "owner": _identity(raw["owner"]), "services": services})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

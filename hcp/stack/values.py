@@ -39,9 +39,7 @@ class Ports:
 
     def of(self, service: Service) -> int:
         """Return the port on which clients reach `service`."""
-        return {Service.KAFKA: self.kafka, Service.TIMESCALEDB: self.timescaledb, Service.REDIS: self.redis}[
-            service
-        ]
+        return {Service.KAFKA: self.kafka, Service.TIMESCALEDB: self.timescaledb, Service.REDIS: self.redis}[service]
 
     def addresses(self) -> StackAddresses:
         """Return the clients' addresses."""
