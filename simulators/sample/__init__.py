@@ -1,0 +1,1 @@
+"""The recorded week that HCP ships; README.md beside this file says where each number comes from."""
