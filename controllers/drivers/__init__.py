@@ -1,0 +1,1 @@
+"""Drivers of hardware behind the ports; each sits the same exam."""

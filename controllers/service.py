@@ -1,0 +1,212 @@
+"""The controller process: commands in, switches done, results out, offsets committed after the effect."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import structlog
+import uvloop
+
+from controllers.intake import command_in
+from controllers.journal import connect, open_journal
+from controllers.kill_switch import KillSwitch, kill_switch_file
+from controllers.machines import Machines
+from controllers.offsets import InFlight
+from controllers.readings import READ_EVERY_MS, Readings
+from controllers.work import Worker
+from hcp.clock import seconds
+from hcp.errors import BrokerError, StoreError
+from hcp.kafka.consumer import BatchConsumer
+from hcp.kafka.producer import RecordProducer
+from hcp.kafka.records import ConsumedRecord
+from hcp.model.facilities import Fleet
+from hcp.model.rejections import Rejected
+from hcp.settings import Settings
+from hcp.telemetry import RECORDS
+from hcp.topics import CONTROLLER_COMMAND
+
+PROCESS: Final = "controller"
+GROUP: Final = "controllers"
+POLL_MS: Final = 50
+POLL_RECORDS_MAX: Final = 64
+IN_FLIGHT_MAX: Final = 256
+BACKOFF_MS: Final = 200
+BACKOFF_MS_MAX: Final = 5_000
+
+Value = TypeVar("Value")
+_log = structlog.get_logger(__name__)
+
+
+def run_controller(*, settings: Settings, fleet: Fleet, facilities: tuple[str, ...] = ()) -> int:
+    """Drive the named facilities (none named: all) until SIGTERM or SIGINT; return the exit status.
+
+    Raises:
+        BrokerError: The topics do not exist, or the group cannot be kept.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_Controller(settings=settings, fleet=fleet, facilities=facilities).run())
+
+
+class _Controller:
+    """Wires consumer, worker and producer; the loop is the only caller of the consumer."""
+
+    def __init__(self, *, settings: Settings, fleet: Fleet, facilities: tuple[str, ...]) -> None:
+        self._settings = settings
+        self._fleet = fleet
+        self._facilities = facilities
+        self._controller_id = f"{PROCESS}-{settings.instance}"
+        self._shards = {shard.shard_id: shard for shard in fleet.shards()}
+        self._machines = Machines(fleet=fleet, facilities=facilities, state_dir=settings.state_dir)
+        self._readings = Readings()
+        self._kill_switch = KillSwitch(kill_switch_file(settings.state_dir), self._machines.all)
+        self._stopping = asyncio.Event()
+        self._in_flight = InFlight()
+        self._shard_locks: dict[str, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        watching = [asyncio.create_task(self._kill_switch.watch())]
+        redis = connect(self._settings.redis_url.get_secret_value())
+        try:
+            journal = await self._until_store_answers(lambda: open_journal(redis))
+            if journal is None:
+                return 0
+            producer = RecordProducer(bootstrap=self._settings.kafka_bootstrap, produced_by=self._controller_id)
+            worker = Worker(
+                journal=journal,
+                machines=self._machines,
+                readings=self._readings,
+                producer=producer,
+                controller_id=self._controller_id,
+                is_stopped=lambda: self._kill_switch.is_set,
+            )
+            await self._read_all()
+            watching.append(asyncio.create_task(self._read()))
+            if await self._until_store_answers(worker.recover_all) is not None:
+                _log.info("controller_ready", incarnation=journal.incarnation, shards=len(self._machines.shards))
+                await self._consume(worker)
+            producer.close()
+        finally:
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+            await redis.aclose()
+        _log.info("controller_stopped")
+        return 0
+
+    async def _consume(self, worker: Worker) -> None:
+        suffix = "".join(f".{name}" for name in sorted(self._facilities))
+        consumer = BatchConsumer(
+            bootstrap=self._settings.kafka_bootstrap,
+            group=GROUP + suffix,
+            topics=(CONTROLLER_COMMAND.name,),
+            client_id=self._controller_id,
+        )
+        try:
+            while not self._stopping.is_set():
+                if len(self._in_flight) < IN_FLIGHT_MAX:
+                    records = await asyncio.to_thread(consumer.poll, records_max=POLL_RECORDS_MAX, timeout_ms=POLL_MS)
+                    for record in records:
+                        self._take(record, worker)
+                else:
+                    await asyncio.sleep(seconds(POLL_MS))
+                self._raise_failed()
+                await self._commit(consumer, worker)
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            await self._commit(consumer, worker)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.to_thread(consumer.close)
+
+    def _take(self, record: ConsumedRecord, worker: Worker) -> None:
+        RECORDS.labels(PROCESS, record.topic).inc()
+        self._in_flight.take(record)
+        command = command_in(record.value, fleet=self._fleet, shards=self._shards)
+        if isinstance(command, Rejected):
+            _log.warning("record_rejected", reason=str(command.reason), detail=command.detail, offset=record.offset)
+            worker.refuse(record, command)
+            self._in_flight.finish(record)
+        elif command.shard_id not in self._machines.shards:
+            self._in_flight.finish(record)  # another controller's facility
+        else:
+            lock = self._shard_locks.setdefault(command.shard_id, asyncio.Lock())
+            self._tasks.add(asyncio.create_task(self._work(record, lock, lambda: worker.answer(command, record))))
+
+    async def _work(self, record: ConsumedRecord, lock: asyncio.Lock, act: Callable[[], Awaitable[bool]]) -> None:
+        async with lock:  # one shard's commands in their order; shards do not wait for each other
+            if await self._until_store_answers(act) is not None:
+                self._in_flight.finish(record)
+
+    def _raise_failed(self) -> None:
+        for task in [task for task in self._tasks if task.done()]:
+            self._tasks.discard(task)
+            task.result()
+
+    async def _commit(self, consumer: BatchConsumer, worker: Worker) -> None:
+        ready = self._in_flight.committable()
+        if not ready:
+            return
+        if not await self._delivered(worker):
+            return
+        try:
+            await asyncio.to_thread(consumer.commit, ready)
+        except BrokerError as error:
+            # The records come again, here or to another member, and are answered from what Redis keeps.
+            _log.warning("offsets_not_committed", error=str(error))
+
+    async def _delivered(self, worker: Worker) -> bool:
+        """Flush until the broker has everything; False when told to stop before."""
+        delay_ms = BACKOFF_MS
+        while True:
+            try:
+                await worker.flush()
+            except BrokerError as error:
+                if delay_ms == BACKOFF_MS:
+                    _log.warning("results_not_delivered", error=str(error))
+                if await self._is_stopped_within(delay_ms):
+                    return False
+                delay_ms = min(2 * delay_ms, BACKOFF_MS_MAX)
+            else:
+                return True
+
+    async def _until_store_answers(self, act: Callable[[], Awaitable[Value]]) -> Value | None:
+        """Do `act` again, ever later up to 5 s, until Redis answers; None when told to stop before."""
+        delay_ms = BACKOFF_MS
+        while True:
+            try:
+                value = await act()
+            except StoreError as error:
+                if delay_ms == BACKOFF_MS:
+                    _log.warning("store_unavailable", error=str(error))
+                if await self._is_stopped_within(delay_ms):
+                    return None
+                delay_ms = min(2 * delay_ms, BACKOFF_MS_MAX)
+            else:
+                if delay_ms != BACKOFF_MS:
+                    _log.info("store_available_again")
+                return value
+
+    async def _is_stopped_within(self, delay_ms: int) -> bool:
+        try:
+            async with asyncio.timeout(seconds(delay_ms)):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _read(self) -> None:
+        """Keep the readings fresh, a shard at a time."""
+        while True:
+            await asyncio.sleep(seconds(READ_EVERY_MS))
+            await self._read_all()
+
+    async def _read_all(self) -> None:
+        for shard_id in self._machines.shards:
+            await self._readings.refresh(self._machines.by_device_id(shard_id))
+            await asyncio.sleep(0)
