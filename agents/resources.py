@@ -1,0 +1,49 @@
+"""The Resource Manager: decisions, results, observations and requests in; device commands and hard state out."""
+
+from typing import Any
+
+import faust
+
+from agents.deps import Deps, guard, source, table
+from hcp.model.rejections import Rejected
+from hcp.model.steps import Cause, Step
+from hcp.topics import (
+    ALLOCATION_REQUEST,
+    CONTROLLER_RESULT,
+    DECISION_PARTITIONS,
+    ORCHESTRATOR_COMMAND,
+    RESOURCE_STATE,
+    Topic,
+)
+from streams.allocation import on_allocation, on_command, on_observed, on_result
+from streams.shards import ShardAllocation
+
+HANDLERS: tuple[tuple[Topic, Any], ...] = (
+    (ORCHESTRATOR_COMMAND, on_command),
+    (CONTROLLER_RESULT, on_result),
+    (RESOURCE_STATE, on_observed),
+    (ALLOCATION_REQUEST, on_allocation),
+)
+
+
+def register(app: faust.App, deps: Deps) -> None:
+    """Add the Resource Manager's table and one agent per input topic to its app."""
+    shards = table(app, "allocations", state=ShardAllocation, partitions=DECISION_PARTITIONS)
+    for topic, handler in HANDLERS:
+        _register(app, topic, handler=handler, deps=deps, shards=shards)
+
+
+def _register(app: faust.App, topic: Topic, *, handler: Any, deps: Deps, shards: Any) -> None:  # noqa: ANN401
+    records = guard(app, topic, deps=deps, states=shards)
+
+    def transform(record: Any, cause: Cause) -> Step[ShardAllocation] | Rejected:  # noqa: ANN401  # by topic
+        site = deps.fleet.facility(record.facility_id)
+        names = [shard.shard_id for shard in site.shards()] if site is not None else []
+        known = {name: state for name in names if (state := shards.get(name)) is not None}
+        step: Step[ShardAllocation] | Rejected = handler(known, record, fleet=deps.fleet, cause=cause)
+        return step
+
+    @app.agent(source(app, topic), name=f"resources.{topic.name}")
+    async def on_records(stream: "faust.StreamT[bytes]") -> None:
+        async for event in stream.events():
+            await records.handle(event, transform)

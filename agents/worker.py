@@ -1,0 +1,70 @@
+"""Run one agent as a process: topics checked first, ready when its tables are recovered, a clean end on SIGTERM."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import faust
+import structlog
+import uvloop
+
+from agents import fleet_monitor, optimizer, orchestrator, resources
+from agents.app import make_app
+from agents.deps import Deps
+from hcp.errors import BrokerError, SettingsError
+from hcp.kafka.admin import describe
+from hcp.model.facilities import Fleet
+from hcp.settings import Settings
+from hcp.topics import DECISION_PARTITIONS, TELEMETRY_PARTITIONS, all_topics
+from streams.policies import policy_named
+
+REGISTER: Final[dict[str, Callable[[faust.App, Deps], None]]] = {
+    "optimizer": optimizer.register,
+    "fleet_monitor": fleet_monitor.register,
+    "orchestrator": orchestrator.register,
+    "resources": resources.register,
+}
+
+_log = structlog.get_logger(__name__)
+
+
+def run_agent(
+    name: str, *, settings: Settings, fleet: Fleet, policy: str = "threshold", app_suffix: str = ""
+) -> int:
+    """Run an agent until SIGTERM or SIGINT; return the exit code.
+
+    Raises:
+        BrokerError: A topic is missing or the broker does not answer.
+        SettingsError: No policy of that name.
+    """
+    _check_topics(settings.kafka_bootstrap)
+    try:
+        chosen = policy_named(policy)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    partitions = TELEMETRY_PARTITIONS if name == "fleet_monitor" else DECISION_PARTITIONS
+    app = make_app(name, settings=settings, partitions=partitions, app_suffix=app_suffix)
+    REGISTER[name](app, Deps(fleet=fleet, policy=chosen, process=f"agent.{name}"))
+    _announce(app, name)
+    worker = faust.Worker(app, loglevel="WARNING", quiet=True, redirect_stdouts=False)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def _announce(app: faust.App, name: str) -> None:
+    """Log `agent_ready` once the partitions are assigned and the tables recovered."""
+
+    @app.on_rebalance_complete.connect
+    async def recovered(_sender: Any = None, **_extra: Any) -> None:  # noqa: ANN401  # a faust signal
+        _log.info("agent_ready", agent=name)
+
+
+def _check_topics(bootstrap: str) -> None:
+    """Faust ignores a missing source topic in silence; this says which one."""
+    missing = [found.name for found in describe(bootstrap, [topic.name for topic in all_topics()]) if not found.partitions]
+    if missing:
+        raise BrokerError(f"topics must exist, was missing {', '.join(missing[:3])}; run `hcp topics create`")
