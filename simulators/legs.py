@@ -28,7 +28,7 @@ RENTAL_DEFAULT_USD_PER_GPU_HOUR: Final = 1.0
 
 KAWPOW: Final = "kawpow"
 KAWPOW_USD_PER_MH_HOUR: Final = 0.0004
-"""Assumed, at `KAWPOW_BTC_USD`: about 0.01 USD per MH/s and day, the order of mid 2023; no recorded series was found."""
+"""Assumed, at `KAWPOW_BTC_USD`: about 0.01 USD per MH/s and day, the order of mid 2023; no recording was found."""
 KAWPOW_BTC_USD: Final = 26_000.0
 HASH_PRICE_SOURCE: Final = "synthetic:kawpow-follows-btc"
 
@@ -64,10 +64,17 @@ def constant_points(*, from_ms: int, until_ms: float) -> Iterator[Point]:
     halvings = [since_ms for since_ms, _ in _HALVINGS]
     for day_ms in _steps(from_ms, step_ms=DAY_MS, until_ms=until_ms):
         yield _instant(PriceSeries.BLOCK_FEES, DIFFICULTY_INSTRUMENT, BLOCK_FEES_BTC, at_ms=day_ms, source=FEES_SOURCE)
-        moments = [day_ms, *(at for at in sorted(halvings) if day_ms < at < day_ms + DAY_MS and at <= until_ms)]
+        moments = [
+            day_ms,
+            *(at for at in sorted(halvings) if day_ms < at < day_ms + DAY_MS and at <= until_ms),
+        ]
         for at_ms in moments:
             yield _instant(
-                PriceSeries.BLOCK_SUBSIDY, DIFFICULTY_INSTRUMENT, subsidy_btc(at_ms), at_ms=at_ms, source=SUBSIDY_SOURCE
+                PriceSeries.BLOCK_SUBSIDY,
+                DIFFICULTY_INSTRUMENT,
+                subsidy_btc(at_ms),
+                at_ms=at_ms,
+                source=SUBSIDY_SOURCE,
             )
 
 
@@ -82,7 +89,9 @@ def rental_points(fleet: Fleet, *, from_ms: int, until_ms: float) -> Iterator[Po
             yield _instant(PriceSeries.GPU_RENTAL, name, value, at_ms=day_ms, source=source)
 
 
-def demand_points(facility: Facility, *, classes: tuple[str, ...], seed: int, from_ms: int, until_ms: float) -> Iterator[Point]:
+def demand_points(
+    facility: Facility, *, classes: tuple[str, ...], seed: int, from_ms: int, until_ms: float
+) -> Iterator[Point]:
     """Yield the utilisation that inference demand gives each GPU class of a site, known at the end of its hour."""
     for start_ms in _steps(from_ms - MS_PER_HOUR, step_ms=MS_PER_HOUR, until_ms=until_ms - MS_PER_HOUR):
         for name in classes:

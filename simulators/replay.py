@@ -9,7 +9,14 @@ from typing import Final
 from hcp.model.facilities import Facility, Fleet
 from hcp.model.markets import SERIES_RULES, MarketPrice, PriceSeries
 from hcp.model.units import EpochMs
-from simulators.legs import DEMAND_SEED, constant_points, demand_points, gpu_classes, hash_price_point, rental_points
+from simulators.legs import (
+    DEMAND_SEED,
+    constant_points,
+    demand_points,
+    gpu_classes,
+    hash_price_point,
+    rental_points,
+)
 from simulators.series import Point, Recording
 from simulators.synthetic import btc_points, difficulty_points, energy_points
 
@@ -118,9 +125,7 @@ def _of_facility(market: Market, site: Facility, *, start_ms: int, end_ms: float
     present = set(site.device_classes())
     classes = tuple(name for name in gpu_classes(market.fleet) if name in present)
     rental = (
-        point
-        for point in rental_points(market.fleet, from_ms=start_ms, until_ms=end_ms)
-        if point.instrument in present
+        point for point in rental_points(market.fleet, from_ms=start_ms, until_ms=end_ms) if point.instrument in present
     )
     streams: list[Iterable[Point]] = [
         market.points_from(site.energy_market, start_ms, end_ms),

@@ -83,5 +83,3 @@ class StopSignal:
     def wait(self, duration_ms: float) -> bool:
         """Wait that long at most; return whether to stop."""
         return self._stop.wait(max(duration_ms, 0.0) / 1_000.0)
-
-

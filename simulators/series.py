@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-import pyarrow
-import pyarrow.parquet
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from hcp.errors import MarketDataError
 from hcp.model.markets import SERIES_RULES, PriceSeries
@@ -142,7 +143,7 @@ def read_file(path: Path, *, instruments: frozenset[str] | None = None) -> Recor
     try:
         shape, rows = _open_csv(path) if path.suffix == ".csv" else _open_parquet(path)
         return _parse(rows, shape=shape, path=path, instruments=instruments)
-    except (OSError, csv.Error, UnicodeDecodeError, pyarrow.ArrowException) as error:
+    except (OSError, csv.Error, UnicodeDecodeError, pa.ArrowException) as error:
         raise MarketDataError(f"{path} must be a readable {path.suffix} file, was: {error}") from error
 
 
@@ -191,8 +192,8 @@ def _csv_rows(path: Path, *, width: int, at: list[int]) -> Iterator[Row]:
 
 
 def _open_parquet(path: Path) -> tuple[_Shape, Iterator[Row]]:
-    shape = _shape_of(pyarrow.parquet.read_schema(path).names, path)
-    table = pyarrow.parquet.read_table(path, columns=list(shape.columns()))
+    shape = _shape_of(pq.read_schema(path).names, path)
+    table = pq.read_table(path, columns=list(shape.columns()))
     columns = [table.column(name).to_pylist() for name in shape.columns()]
     return shape, enumerate(zip(*columns, strict=True), start=1)
 
@@ -229,7 +230,7 @@ def _interval_ms(starts: set[int], shape: _Shape) -> int:
     if not shape.interval_ms or len(starts) < 2:  # noqa: PLR2004  # a distance takes two
         return shape.interval_ms
     ordered = sorted(starts)
-    return min(after - before for before, after in zip(ordered, ordered[1:], strict=False))
+    return min(after - before for before, after in pairwise(ordered))
 
 
 def _point(row: tuple[PriceSeries, str, int, float], *, interval_ms: int, source: str) -> Point:

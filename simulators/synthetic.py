@@ -1,4 +1,4 @@
-"""A seeded synthetic market: mean-reverting energy with spikes and negative nights, BTC and difficulty, of any length."""
+"""A seeded synthetic market of any length: mean-reverting energy with spikes and negative nights, BTC, difficulty."""
 
 import math
 import random

@@ -49,7 +49,12 @@ def apply_result(shards: Mapping[str, ShardPhysics], result: ControllerResult) -
 
 
 def tick(
-    shards: Mapping[str, ShardPhysics], *, passed_ms: float, at_ms: EpochMs, seed: int, faults: tuple[Fault, ...] = ()
+    shards: Mapping[str, ShardPhysics],
+    *,
+    passed_ms: float,
+    at_ms: EpochMs,
+    seed: int,
+    faults: tuple[Fault, ...] = (),
 ) -> Iterator[Batch]:
     """Let time pass and yield the batch of every shard that is not dropped."""
     dropout = max((fault.ratio for fault in faults if fault.kind is FaultKind.DROPOUT), default=0.0)
@@ -65,7 +70,11 @@ def tick(
 
 
 def batch_of(
-    physics: ShardPhysics, readings: Readings, *, at_ms: EpochMs, silent: np.typing.NDArray[np.bool_] | None = None
+    physics: ShardPhysics,
+    readings: Readings,
+    *,
+    at_ms: EpochMs,
+    silent: np.typing.NDArray[np.bool_] | None = None,
 ) -> Batch:
     """Return the record of one tick; a silent device has measured nothing."""
     shard = physics.shard
