@@ -168,14 +168,14 @@ class Journal:
             await pipeline.execute()
         return [None] * len(batch)
 
-    async def take_over(self, shard_id: str) -> list[Unfinished]:
-        """Return a shard's unfinished switches, taking those whose owner is dead.
+    async def take_over(self, shard_id: str, *, abandoned_ms: int = ABANDONED_MS) -> list[Unfinished]:
+        """Return a shard's unfinished switches, taking those begun `abandoned_ms` ago: their owner is dead.
 
         Raises:
             StoreError: Redis does not answer.
         """
         async with _store_errors("take_over"):
-            raw = await self._take_over(keys=_keys(shard_id), args=[self.incarnation, ABANDONED_MS])
+            raw = await self._take_over(keys=_keys(shard_id), args=[self.incarnation, abandoned_ms])
         return [_unfinished(text) for text in raw]
 
     async def result(self, command_id: str) -> bytes | None:

@@ -26,7 +26,9 @@ WAITS_MAX: Final = 2 * ABANDONED_MS // WAIT_MS
 _log = structlog.get_logger(__name__)
 
 
-async def recover(journal: Journal, shard_id: str, machines: Mapping[int, Machine]) -> int:
+async def recover(
+    journal: Journal, shard_id: str, machines: Mapping[int, Machine], *, abandoned_ms: int = ABANDONED_MS
+) -> int:
     """Bring every unfinished switch of a shard to a verified end, or into quarantine.
 
     Entries of a controller that may still live are waited for until they end or are abandoned.
@@ -39,7 +41,7 @@ async def recover(journal: Journal, shard_id: str, machines: Mapping[int, Machin
     """
     ended = 0
     for _ in range(WAITS_MAX):
-        entries = await journal.take_over(shard_id)
+        entries = await journal.take_over(shard_id, abandoned_ms=abandoned_ms)
         taken = [entry for entry in entries if entry.is_taken]
         slots = asyncio.Semaphore(DEVICES_AT_ONCE_MAX)
         tasks = [_recover_one(journal, shard_id, entry, machines.get(entry.device_index), slots) for entry in taken]
