@@ -33,9 +33,12 @@ PENDING_MS_MAX: Final = 30 * MS_PER_SECOND
 """Broker time after which a command without a result is tried again or given up, on the shard's next event."""
 SETTLING_MS: Final = MS_PER_MINUTE
 """Event time after a verified switch in which telemetry may still show the mode before."""
+SETTLING_WALL_MS: Final = 5 * MS_PER_SECOND
+"""The same by broker timestamps, for replays faster than life; both must have passed."""
 _DONE: Final = frozenset({DeviceOutcome.COMMITTED, DeviceOutcome.ALREADY_THERE})
 
 Shards = Mapping[str, ShardAllocation]
+__all__ = ["ShardAllocation", "on_allocation", "on_command", "on_observed", "on_result"]
 Outcome = tuple[ShardAllocation, tuple[object, ...]]
 
 
@@ -188,6 +191,7 @@ def _settle(shard: ShardAllocation, pending: PendingCommand, *, result: Controll
         with_columns(shard, modes=modes, states=states),
         observed_at_ms=max(shard.observed_at_ms, result.observed_at_ms),
         settled_at_ms=max(shard.settled_at_ms, result.observed_at_ms),
+        settled_wall_ms=max(shard.settled_wall_ms, cause.timestamp_ms),
     )
     quarantined = tuple(index for index, state in states.items() if state is DeviceState.QUARANTINED)
     alerts: tuple[object, ...] = ()
@@ -225,7 +229,10 @@ def _again(
 
 def _adopted(known: Shard, shard: ShardAllocation, *, report: ResourceState, cause: Cause) -> Outcome:
     """Take over modes and reachability that telemetry shows and that differ from the books."""
-    is_settling = shard.settled_at_ms > 0 and report.observed_at_ms < shard.settled_at_ms + SETTLING_MS
+    is_settling = shard.settled_at_ms > 0 and (
+        report.observed_at_ms < shard.settled_at_ms + SETTLING_MS
+        or cause.timestamp_ms < shard.settled_wall_ms + SETTLING_WALL_MS
+    )
     if report.observed_at_ms < shard.observed_at_ms or is_settling:
         return shard, ()
     after = joined(shard, first_sight(known, report))

@@ -30,12 +30,15 @@ class Limits:
     Attributes:
         price_age_ms_max: Event-time age of the energy price above which a site holds; MISO publishes hourly.
         telemetry_age_ms_max: Event-time age of a shard's telemetry above which its devices are not moved.
+        telemetry_wall_ms_max: The same by broker timestamps; telemetry is stale when both are exceeded. In live
+            operation the first decides; in a replay at a thousand times the speed, a tick is half an hour apart.
         pending_ms_max: Event time after which a switch that nobody confirmed no longer blocks its class.
         pending_wall_ms_max: The same by broker timestamps, for live operation; whichever comes first.
     """
 
     price_age_ms_max: int = 150 * MS_PER_MINUTE
     telemetry_age_ms_max: int = 30 * MS_PER_MINUTE
+    telemetry_wall_ms_max: int = 10 * MS_PER_SECOND
     pending_ms_max: int = 6 * MS_PER_HOUR
     pending_wall_ms_max: int = 60 * MS_PER_SECOND
 
@@ -106,7 +109,7 @@ def decide_class(situation: Situation, *, policy: Policy) -> tuple[ClassState, O
 
 
 def movable_devices(
-    site: SiteState, scores: ClassRecommendation, *, now_ms: int, limits: Limits
+    site: SiteState, scores: ClassRecommendation, *, now_ms: int, wall_ms: int, limits: Limits
 ) -> tuple[dict[DeviceMode, int], bool]:
     """Count what may move in each mode of a class, and say whether some was left out for stale telemetry."""
     movable: dict[DeviceMode, int] = {}
@@ -115,7 +118,8 @@ def movable_devices(
     for shard in site.shards:
         if shard.device_class != scores.device_class:
             continue
-        if now_ms - shard.seen_at_ms > limits.telemetry_age_ms_max:
+        is_old = now_ms - shard.seen_at_ms > limits.telemetry_age_ms_max
+        if is_old and wall_ms - shard.seen_wall_ms > limits.telemetry_wall_ms_max:
             is_stale = True
             continue
         for count in shard.counts:

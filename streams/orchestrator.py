@@ -15,6 +15,8 @@ from streams.policies import Policy
 from streams.rejecting import check_indexes, known_facility, known_shard
 from streams.site import ClassState, ShardCounts, SiteState, count_devices
 
+__all__ = ["Limits", "SiteState", "on_recommendation", "on_resource_state"]
+
 
 def on_recommendation(
     state: SiteState | None,
@@ -65,7 +67,6 @@ def on_resource_state(
     state: SiteState | None, report: ResourceState, *, fleet: Fleet, cause: Cause
 ) -> Step[SiteState] | Rejected:
     """Count a shard's devices; the Resource Manager's report wins over the fleet monitor's, an older one is late."""
-    del cause  # counts have no outputs, so need no id
     shard = known_shard(
         fleet, facility_id=report.facility_id, shard_id=report.shard_id, device_class=report.device_class
     )
@@ -76,7 +77,7 @@ def on_resource_state(
         return rejected
     site = state or SiteState(facility_id=report.facility_id)
     known = next((counts for counts in site.shards if counts.shard_id == report.shard_id), None)
-    counts = _merged(known, report)
+    counts = _merged(known, report, wall_ms=cause.timestamp_ms)
     if counts is None:
         return Step(ignored="late")
     if counts == known:
@@ -104,7 +105,9 @@ def _situation(
     device_class = fleet.device_class(scores.device_class)
     if device_class is None:
         return None
-    movable, is_stale = movable_devices(site, scores, now_ms=recommendation.observed_at_ms, limits=limits)
+    movable, is_stale = movable_devices(
+        site, scores, now_ms=recommendation.observed_at_ms, wall_ms=cause.timestamp_ms, limits=limits
+    )
     return Situation(
         facility=facility,
         kind=device_class.kind,
@@ -118,14 +121,14 @@ def _situation(
     )
 
 
-def _merged(known: ShardCounts | None, report: ResourceState) -> ShardCounts | None:
+def _merged(known: ShardCounts | None, report: ResourceState, *, wall_ms: int) -> ShardCounts | None:
     """Return the shard's counts after a report; None when the report is late."""
     is_monitor = report.reported_by is StateReporter.FLEET_MONITOR
     if known is not None and is_monitor:
         if report.observed_at_ms < known.seen_at_ms:
             return None
         if known.reported_by is StateReporter.RESOURCES:
-            return replace(known, seen_at_ms=report.observed_at_ms)
+            return replace(known, seen_at_ms=report.observed_at_ms, seen_wall_ms=wall_ms)
     if known is not None and known.reported_by is report.reported_by and report.observed_at_ms < known.counted_at_ms:
         return None
     return ShardCounts(
@@ -135,6 +138,7 @@ def _merged(known: ShardCounts | None, report: ResourceState) -> ShardCounts | N
         counts=count_devices(report),
         counted_at_ms=report.observed_at_ms,
         seen_at_ms=report.observed_at_ms if known is None or is_monitor else known.seen_at_ms,
+        seen_wall_ms=wall_ms if known is None or is_monitor else known.seen_wall_ms,
     )
 
 

@@ -186,12 +186,12 @@ POLICIES: Final[tuple[Policy, ...]] = (Threshold(), Greedy(), AlwaysMine(), Neve
 
 
 def policy_named(name: str) -> Policy:
-    """Return the policy of that name.
+    """Return the policy of that name; hyphens serve as underscores.
 
     Raises:
         ValueError: There is none; the message lists those there are.
     """
     for policy in POLICIES:
-        if policy.name == name:
+        if policy.name == name.replace("-", "_"):
             return policy
     raise ValueError(f"policy must be one of {', '.join(policy.name for policy in POLICIES)}, was {name!r}")

@@ -60,6 +60,7 @@ class ShardAllocation:
         finished: Decisions already acted on, oldest first, `FINISHED_MAX` at most.
         observed_at_ms: Event time of the last change.
         settled_at_ms: Event time of the last verified switch; 0 before the first.
+        settled_wall_ms: Broker timestamp of its result.
     """
 
     shard_id: str
@@ -75,6 +76,7 @@ class ShardAllocation:
     finished: tuple[str, ...] = ()
     observed_at_ms: int = 0
     settled_at_ms: int = 0
+    settled_wall_ms: int = 0
 
     def knows(self, decision_id: str) -> bool:
         """Say whether a decision has been acted on here."""

@@ -35,6 +35,7 @@ class ShardCounts:
         counts: One per mode that has devices, sorted by mode.
         counted_at_ms: Event time of the counts.
         seen_at_ms: Event time of the newest report by the fleet monitor: how fresh its telemetry is.
+        seen_wall_ms: Broker timestamp of that report.
     """
 
     shard_id: str
@@ -43,6 +44,7 @@ class ShardCounts:
     counts: tuple[ModeCount, ...]
     counted_at_ms: int
     seen_at_ms: int
+    seen_wall_ms: int
 
     def movable(self, mode: DeviceMode) -> int:
         """Count what may be moved out of a mode."""

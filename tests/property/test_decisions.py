@@ -17,6 +17,7 @@ from hcp.model.devices import DeviceKind, DeviceMode
 from hcp.model.facilities import Fleet
 from hcp.model.markets import PriceSeries
 from hcp.model.recommendations import ClassRecommendation
+from hcp.model.units import Usd
 from streams.market import MarketState, apply_price
 from streams.policies import POLICIES, ClassView, Policy, policy_named
 from streams.recommendation import recommend_class, site_prices
@@ -88,7 +89,7 @@ def test_a_doubled_switch_cost_never_adds_a_switch(energies: list[float], btc: f
         mode, count = DeviceMode.MINING, 0
         for energy in energies:
             scores = scored(energy=energy, btc=btc)
-            rows = tuple(replace(row, switch_cost_usd=row.switch_cost_usd * factor) for row in scores.scores)
+            rows = tuple(replace(row, switch_cost_usd=Usd(row.switch_cost_usd * factor)) for row in scores.scores)
             choice = policy.decide(a_view(replace(scores, scores=rows), mode))
             count += choice.to_mode is not mode
             mode = choice.to_mode

@@ -18,6 +18,7 @@ from streams.allocation import (
     ATTEMPTS_MAX,
     PENDING_MS_MAX,
     SETTLING_MS,
+    SETTLING_WALL_MS,
     on_allocation,
     on_command,
     on_observed,
@@ -198,7 +199,8 @@ def test_a_quarantined_device_stays_so_whatever_telemetry_says() -> None:
     assert alerts_of(done.outputs) == [AlertType.DEVICE_QUARANTINED]
     shards.update(done.updates)
     later = a_report(ASICS, at_ms=START_MS + 10 * SETTLING_MS)
-    shards.update(step(on_observed(shards, later, fleet=DEMO_FLEET, cause=a_cause(2))).updates)
+    cause = a_cause(2, timestamp_ms=START_MS + SETTLING_WALL_MS)
+    shards.update(step(on_observed(shards, later, fleet=DEMO_FLEET, cause=cause)).updates)
     assert set(shards[ASICS].states) == {DeviceState.QUARANTINED}
 
 
@@ -222,7 +224,9 @@ def test_telemetry_is_adopted_only_while_nothing_is_pending() -> None:
     mining = a_report(ASICS, at_ms=START_MS + 10)
     assert step(on_observed(shards, mining, fleet=DEMO_FLEET, cause=a_cause(3))).ignored == "unchanged"
     mining = a_report(ASICS, at_ms=START_MS + 2 * SETTLING_MS)
-    done = step(on_observed(shards, mining, fleet=DEMO_FLEET, cause=a_cause(4)))
+    assert step(on_observed(shards, mining, fleet=DEMO_FLEET, cause=a_cause(4))).ignored == "unchanged"
+    later = a_cause(5, timestamp_ms=START_MS + SETTLING_WALL_MS)
+    done = step(on_observed(shards, mining, fleet=DEMO_FLEET, cause=later))
     assert set(done.updates[0][1].modes) == {DeviceMode.MINING}
     assert alerts_of(done.outputs) == [AlertType.MODE_MISMATCH]
 

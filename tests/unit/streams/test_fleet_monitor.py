@@ -1,6 +1,6 @@
 """The fleet monitor: reports what changed, once, and a heartbeat; alarms when something begins."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import msgspec
 import pytest
@@ -33,6 +33,11 @@ def a_batch(at_ms: int = START_MS, **columns: object) -> AsicTelemetry:
         "reject_ratio": (0.0,) * COUNT,
     }
     return replace(examples.ASIC_TELEMETRY, **{**full, **columns})  # type: ignore[arg-type]
+
+
+def fields_of(batch: AsicTelemetry) -> list[str]:
+    """Name the fields of a batch."""
+    return [field.name for field in fields(batch)]
 
 
 def seen(*batches: AsicTelemetry) -> tuple[ShardState | None, list[object]]:
@@ -81,14 +86,9 @@ def test_a_device_that_measures_nothing_or_is_missing_is_unreachable() -> None:
         power_watts=(None, *(3_480.0,) * 7),
         chip_temperature_celsius=(None, *(68.0,) * 7),
     )
-    gone = replace(
-        a_batch(START_MS + 2),
-        **{
-            name: value[1:]
-            for name in a_batch().__dataclass_fields__
-            if isinstance(value := getattr(a_batch(), name), tuple)
-        },
-    )
+    full = a_batch()
+    columns = {name: column for name in fields_of(full) if isinstance(column := getattr(full, name), tuple)}
+    gone = a_batch(START_MS + 2, **{name: column[1:] for name, column in columns.items()})
     for batch in (silent, gone):
         _, outputs = seen(a_batch(), batch)
         report = reports(outputs)[-1]

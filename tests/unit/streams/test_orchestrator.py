@@ -149,9 +149,18 @@ def test_a_stale_energy_price_holds_the_site_and_warns_once() -> None:
 def test_devices_without_fresh_telemetry_are_not_moved() -> None:
     """Half an hour of silence holds the class."""
     plane = a_plane()
+    plane.wall_ms += 31 * MINUTE_MS
     plane.take(an_energy_price(500.0, at_ms=START_MS + 31 * MINUTE_MS))
     assert asic_reasons(plane)[-1] is DecisionReason.TELEMETRY_STALE
     assert plane.modes() == {DeviceMode.MINING}
+
+
+def test_a_replay_faster_than_life_does_not_make_telemetry_stale() -> None:
+    """A tick a second by the wall is fresh, though twenty minutes of event time lie between two."""
+    plane = a_plane()
+    plane.wall_ms += 1_000
+    plane.take(an_energy_price(500.0, at_ms=START_MS + 40 * MINUTE_MS))
+    assert asic_reasons(plane)[-1] is DecisionReason.GAIN_PAYS
 
 
 def test_customers_and_sick_devices_are_never_counted_as_movable() -> None:
@@ -206,6 +215,7 @@ def test_devices_that_rolled_back_are_sent_after_the_others() -> None:
     plane.energy(500.0, at_ms=START_MS + HOUR_MS)
     switched = plane.site and plane.site.class_state("s21").switched_at_ms
     at_ms = START_MS + 2 * HOUR_MS
+    plane.wall_ms += 10_000
     modes = (DeviceMode.MINING, *(DeviceMode.SLEEP,) * 11)
     plane.take(a_report(ASICS, modes=modes, at_ms=at_ms))
     plane.take(an_energy_price(500.0, at_ms=at_ms + 1))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
 
 from hcp.fleet import load_fleet
 from hcp.model.commands import ControllerCommand, ControllerResult, DeviceOutcome, OrchestratorCommand
@@ -165,6 +166,7 @@ class Plane:
     decisions: list[OrchestratorCommand] = field(default_factory=list)
     records: list[object] = field(default_factory=list)
     offset: int = 0
+    wall_ms: int = START_MS
 
     def see_devices(self, *, at_ms: int = START_MS) -> None:
         """Report every shard of the site as the books or, at first sight, the fleet file have it."""
@@ -184,7 +186,8 @@ class Plane:
             self.take(a_price(series, instrument, value, at_ms=at_ms, facility_id=self.facility_id))
 
     def energy(self, value: float, *, at_ms: int) -> None:
-        """Publish fresh telemetry and one energy price."""
+        """Publish fresh telemetry and one energy price, ten seconds by the wall after what was before."""
+        self.wall_ms += 10_000
         self.see_devices(at_ms=at_ms)
         self.take(an_energy_price(value, at_ms=at_ms))
 
@@ -195,7 +198,7 @@ class Plane:
             record = queue.pop(0)
             self.records.append(record)
             self.offset += 1
-            queue.extend(self._outputs(record, a_cause(self.offset)))
+            queue.extend(self._outputs(record, a_cause(self.offset, timestamp_ms=self.wall_ms)))
 
     def modes(self, shard_id: str = ASICS) -> set[DeviceMode]:
         """Return the modes of a shard's devices."""
@@ -228,6 +231,8 @@ class Plane:
                 counted = step(on_resource_state(self.site, record, fleet=self.fleet, cause=cause))
                 self.site = dict(counted.updates).get(self.facility_id, self.site)
                 result = on_observed(self.shards, record, fleet=self.fleet, cause=cause)
+            case _:
+                assert_never(record)
         allocated = step(result)
         self.shards.update(allocated.updates)
         return allocated.outputs
