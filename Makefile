@@ -37,7 +37,7 @@ schemas: setup ## Write schemas/avro anew from hcp.model
 bench: setup ## Every benchmark, one after the other; record what they print in docs/benchmarks.md
 	@for each in bench/bench_*.py; do echo "== $$each"; $(PY) $$each || exit 1; done
 
-lock: setup ## Resolve the dependencies anew into requirements.lock
+lock: ## Resolve the dependencies anew into requirements.lock
 	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra stack --group dev \
 	  --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 

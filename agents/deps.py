@@ -7,7 +7,7 @@ import faust
 
 from agents.guard import Guard
 from agents.sender import Sender
-from agents.states import StateCodec
+from agents.states import States
 from hcp.model.facilities import Fleet
 from hcp.topics import Topic
 from streams.policies import Policy
@@ -27,11 +27,6 @@ def source(app: faust.App, topic: Topic) -> "faust.TopicT[bytes]":
     return app.topic(topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
 
-def table(app: faust.App, name: str, *, state: type, partitions: int) -> Any:  # noqa: ANN401  # a faust table
-    """Return a table of frozen states with its own changelog, partitioned as its source topics are."""
-    return app.Table(name, partitions=partitions, key_type=str, key_serializer="raw", value_serializer=StateCodec(state))
-
-
-def guard(app: faust.App, topic: Topic, *, deps: Deps, states: Any) -> Guard:  # noqa: ANN401  # a faust table
+def guard(app: faust.App, topic: Topic, *, deps: Deps, states: States[Any]) -> Guard:
     """Return the guard of one topic's loop."""
-    return Guard(topic=topic, process=deps.process, sender=Sender(app, process=deps.process), table=states)
+    return Guard(topic=topic, process=deps.process, sender=Sender(app, process=deps.process), states=states)

@@ -2,14 +2,15 @@
 
 import faust
 
-from agents.deps import Deps, guard, source, table
+from agents.deps import Deps, guard, source
+from agents.states import States
 from hcp.topics import METRICS_ASIC, METRICS_GPU, TELEMETRY_PARTITIONS
 from streams.fleet_monitor import ShardState, on_telemetry
 
 
 def register(app: faust.App, deps: Deps) -> None:
     """Add the fleet monitor's table and agents to its app."""
-    shards = table(app, "shards", state=ShardState, partitions=TELEMETRY_PARTITIONS)
+    shards = States(app, "shards", state=ShardState, partitions=TELEMETRY_PARTITIONS)
     for topic in (METRICS_GPU, METRICS_ASIC):
         batches = guard(app, topic, deps=deps, states=shards)
 

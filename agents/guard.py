@@ -8,6 +8,7 @@ import faust
 import structlog
 
 from agents.sender import Sender
+from agents.states import States
 from hcp.codecs import decode
 from hcp.errors import OutOfRangeError
 from hcp.kafka.records import ConsumedRecord
@@ -27,9 +28,9 @@ _log = structlog.get_logger(__name__)
 class Guard:
     """Runs a transform on each event of one topic; nothing but a broken process gets past it."""
 
-    def __init__(self, *, topic: Topic, process: str, sender: Sender, table: Any) -> None:  # noqa: ANN401  # a faust table
-        """Guard the loop of `topic`; updates go to `table`, outputs and dead letters to `sender`."""
-        self._topic, self._process, self._sender, self._table = topic, process, sender, table
+    def __init__(self, *, topic: Topic, process: str, sender: Sender, states: States[Any]) -> None:
+        """Guard the loop of `topic`; updates go to `states`, outputs and dead letters to `sender`."""
+        self._topic, self._process, self._sender, self._states = topic, process, sender, states
 
     async def handle(self, event: "faust.EventT[bytes]", transform: Transform) -> None:
         """Handle one event to the end: state written and outputs queued, or a dead letter queued."""
@@ -72,7 +73,7 @@ class Guard:
             IGNORED.labels(self._process, record.topic, step.ignored).inc()
         outgoing = self._sender.prepare(step.outputs, trace=record.headers)  # all encode, or none is sent
         for key, state in step.updates:
-            self._table[key] = state
+            self._states.set(key, state)
         for message in outgoing:
             await self._sender.send(message)
 

@@ -2,7 +2,8 @@
 
 import faust
 
-from agents.deps import Deps, guard, source, table
+from agents.deps import Deps, guard, source
+from agents.states import States
 from hcp.topics import DECISION_PARTITIONS, MARKET_PRICE
 from streams.market import MarketState
 from streams.optimizer import on_price
@@ -10,7 +11,7 @@ from streams.optimizer import on_price
 
 def register(app: faust.App, deps: Deps) -> None:
     """Add the optimizer's table and agent to its app."""
-    markets = table(app, "markets", state=MarketState, partitions=DECISION_PARTITIONS)
+    markets = States(app, "markets", state=MarketState, partitions=DECISION_PARTITIONS)
     prices = guard(app, MARKET_PRICE, deps=deps, states=markets)
 
     @app.agent(source(app, MARKET_PRICE), name="optimizer.prices")

@@ -2,14 +2,15 @@
 
 import faust
 
-from agents.deps import Deps, guard, source, table
+from agents.deps import Deps, guard, source
+from agents.states import States
 from hcp.topics import DECISION_PARTITIONS, OPTIMIZER_RECOMMENDATION, RESOURCE_STATE
 from streams.orchestrator import SiteState, on_recommendation, on_resource_state
 
 
 def register(app: faust.App, deps: Deps) -> None:
     """Add the orchestrator's table and agents to its app."""
-    sites = table(app, "sites", state=SiteState, partitions=DECISION_PARTITIONS)
+    sites = States(app, "sites", state=SiteState, partitions=DECISION_PARTITIONS)
     recommendations = guard(app, OPTIMIZER_RECOMMENDATION, deps=deps, states=sites)
     reports = guard(app, RESOURCE_STATE, deps=deps, states=sites)
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import faust
 
-from agents.deps import Deps, guard, source, table
+from agents.deps import Deps, guard, source
+from agents.states import States
 from hcp.model.rejections import Rejected
 from hcp.model.steps import Cause, Step
 from hcp.topics import (
@@ -28,12 +29,14 @@ HANDLERS: tuple[tuple[Topic, Any], ...] = (
 
 def register(app: faust.App, deps: Deps) -> None:
     """Add the Resource Manager's table and one agent per input topic to its app."""
-    shards = table(app, "allocations", state=ShardAllocation, partitions=DECISION_PARTITIONS)
+    shards = States(app, "allocations", state=ShardAllocation, partitions=DECISION_PARTITIONS)
     for topic, handler in HANDLERS:
         _register(app, topic, handler=handler, deps=deps, shards=shards)
 
 
-def _register(app: faust.App, topic: Topic, *, handler: Any, deps: Deps, shards: Any) -> None:  # noqa: ANN401
+def _register(
+    app: faust.App, topic: Topic, *, handler: Any, deps: Deps, shards: States[ShardAllocation]
+) -> None:
     records = guard(app, topic, deps=deps, states=shards)
 
     def transform(record: Any, cause: Cause) -> Step[ShardAllocation] | Rejected:  # noqa: ANN401  # by topic

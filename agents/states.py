@@ -1,25 +1,35 @@
-"""State of a table <-> bytes: a version byte and MessagePack of the frozen dataclass."""
+"""A Faust table of frozen states: keys are names, values a version byte and MessagePack of the dataclass.
 
-from typing import Any, Final
+The table itself holds raw bytes, since Faust offers tables no codec of one's own; so memory, changelog and recovery all
+hold the same thing.
+"""
 
+from typing import Any, Final, Generic, TypeVar
+
+import faust
 import msgspec
-from faust.serializers.codecs import Codec
 
 STATE_VERSION: Final = b"\x01"
+State = TypeVar("State")
 
 
-class StateCodec(Codec):  # type: ignore[misc]  # faust carries no types
-    """Serialises one state class; a changelog of another version is refused rather than misread."""
+class States(Generic[State]):
+    """The states of one agent, by table key."""
 
-    def __init__(self, state: type, **options: Any) -> None:  # noqa: ANN401  # faust passes its own options through
-        """Serve tables whose values are `state`."""
-        self._decoder = msgspec.msgpack.Decoder(state)
-        self._encoder = msgspec.msgpack.Encoder()
-        super().__init__(state=state, **options)
+    def __init__(self, app: faust.App, name: str, *, state: type[State], partitions: int) -> None:
+        """Make the table `name` with its own changelog, partitioned as its source topics are."""
+        self._table: Any = app.Table(name, partitions=partitions, key_type=bytes, value_type=bytes)
+        self._decode = msgspec.msgpack.Decoder(state).decode
+        self._encode = msgspec.msgpack.Encoder().encode
 
-    def _dumps(self, obj: Any) -> bytes:  # noqa: ANN401  # faust's signature
-        return STATE_VERSION + self._encoder.encode(obj)
+    def get(self, key: str) -> State | None:
+        """Return the state of `key`, or None when it has none yet."""
+        raw = self._table.get(key.encode())
+        if raw is None:
+            return None
+        assert raw[:1] == STATE_VERSION, f"table state must be of version {STATE_VERSION!r}, was {raw[:1]!r}"
+        return self._decode(raw[1:])
 
-    def _loads(self, s: bytes) -> Any:  # noqa: ANN401  # faust's signature
-        assert s[:1] == STATE_VERSION, f"table state must be of version {STATE_VERSION!r}, was {s[:1]!r}"
-        return self._decoder.decode(s[1:])
+    def set(self, key: str, state: State) -> None:
+        """Keep a state; the changelog record goes to the partition of the event being handled."""
+        self._table[key.encode()] = STATE_VERSION + self._encode(state)

@@ -12,10 +12,10 @@ from agents import fleet_monitor, optimizer, orchestrator, resources
 from agents.app import make_app
 from agents.deps import Deps
 from hcp.errors import BrokerError, SettingsError
-from hcp.kafka.admin import describe
+from hcp.kafka.admin import describe, ensure_topics
 from hcp.model.facilities import Fleet
 from hcp.settings import Settings
-from hcp.topics import DECISION_PARTITIONS, TELEMETRY_PARTITIONS, all_topics
+from hcp.topics import DECISION_PARTITIONS, TELEMETRY_PARTITIONS, Cleanup, Topic, all_topics
 from streams.policies import policy_named
 
 REGISTER: Final[dict[str, Callable[[faust.App, Deps], None]]] = {
@@ -46,6 +46,7 @@ def run_agent(
     partitions = TELEMETRY_PARTITIONS if name == "fleet_monitor" else DECISION_PARTITIONS
     app = make_app(name, settings=settings, partitions=partitions, app_suffix=app_suffix)
     REGISTER[name](app, Deps(fleet=fleet, policy=chosen, process=f"agent.{name}"))
+    _make_changelogs(app, bootstrap=settings.kafka_bootstrap)
     _announce(app, name)
     worker = faust.Worker(app, loglevel="WARNING", quiet=True, redirect_stdouts=False)
     try:
@@ -61,6 +62,24 @@ def _announce(app: faust.App, name: str) -> None:
     @app.on_rebalance_complete.connect
     async def recovered(_sender: Any = None, **_extra: Any) -> None:  # noqa: ANN401  # a faust signal
         _log.info("agent_ready", agent=name)
+
+
+def _make_changelogs(app: faust.App, *, bootstrap: str) -> None:
+    """Make the tables' changelog topics before Faust looks for them; it ignores one that is not there yet."""
+    wanted = [
+        Topic(
+            name=table.changelog_topic.get_topic_name(),
+            record=bytes,
+            key="",
+            partition_by="",
+            partitions=table.partitions,
+            cleanup=Cleanup.COMPACT,
+            retention_ms=-1,
+            doc="Changelog of a table.",
+        )
+        for table in app.tables.values()
+    ]
+    ensure_topics(bootstrap, wanted)
 
 
 def _check_topics(bootstrap: str) -> None:
