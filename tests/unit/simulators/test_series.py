@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,7 +39,7 @@ def test_sample_is_shipped_and_complete() -> None:
     assert (recording.empty_rows, recording.repeated_rows) == (0, 0)
     energy = [point for point in recording.points if point.instrument == "HB_WEST"]
     assert energy[0].observed_at_ms == sample_start_ms()
-    steps = {b.observed_at_ms - a.observed_at_ms for a, b in zip(energy, energy[1:], strict=False)}
+    steps = {b.observed_at_ms - a.observed_at_ms for a, b in pairwise(energy)}
     assert steps == {QUARTER_MS}
 
 
