@@ -17,7 +17,14 @@ _MEMORY_HOURS: Final = 24.0
 LOG_SERIES: Final = frozenset(
     {PriceSeries.BTC, PriceSeries.DIFFICULTY, PriceSeries.GPU_RENTAL, PriceSeries.GPU_HASH_PRICE}
 )
-"""Their changes are ratios (log returns); those of the others, which may be 0 or negative, are differences."""
+"""Their changes are log returns; energy's are in asinh(price / scale), those of the others plain differences."""
+ENERGY_SERIES: Final = frozenset({PriceSeries.ENERGY_REAL_TIME, PriceSeries.ENERGY_DAY_AHEAD})
+ENERGY_SCALE_USD_PER_MWH: Final = 50.0
+"""A usual price: below it changes count about linearly, above it as ratios, of either sign.
+
+So a spike to 5,000 does not pass for volatility at 30 a day later. The transformation is Uniejewski, Weron and Ziel's
+("Variance stabilizing transformations for electricity spot price forecasting", IEEE Trans. Power Syst. 33, 2018).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +37,7 @@ class Quote:
         value: In the series' unit.
         observed_at_ms: Event time.
         variance_per_hour: Moving variance of its changes, scaled to an hour; squared log returns for `LOG_SERIES`,
-            squared units otherwise. None until two prices have been seen.
+            squared asinh for energy, squared units otherwise. None until two prices have been seen.
     """
 
     series: PriceSeries
@@ -65,6 +72,11 @@ class MarketState:
         return max(known, key=lambda quote: (quote.observed_at_ms, quote.instrument), default=None)
 
 
+def energy_stretch_usd_per_mwh(price_usd_per_mwh: float) -> float:
+    """Return d price / d asinh(price / scale): what one unit of energy's variance means at this price."""
+    return math.hypot(price_usd_per_mwh, ENERGY_SCALE_USD_PER_MWH)
+
+
 def apply_price(state: MarketState | None, price: MarketPrice) -> tuple[MarketState, str | None]:
     """Take in one price; return the new state and why the price was ignored, or None.
 
@@ -92,7 +104,9 @@ def apply_price(state: MarketState | None, price: MarketPrice) -> tuple[MarketSt
 
 def _variance(known: Quote, price: MarketPrice) -> float | None:
     """Move the variance per hour towards the square of this change, by the share of the memory that has passed."""
-    if price.series not in LOG_SERIES:
+    if price.series in ENERGY_SERIES:
+        change = math.asinh(price.value / ENERGY_SCALE_USD_PER_MWH) - math.asinh(known.value / ENERGY_SCALE_USD_PER_MWH)
+    elif price.series not in LOG_SERIES:
         change = price.value - known.value
     elif known.value > 0.0 and price.value > 0.0:
         change = math.log(price.value / known.value)

@@ -9,7 +9,8 @@ from hcp.model.recommendations import ClassRecommendation, ModeScore
 from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE, DurationMs, UsdPerHour, hours
 
 ROW_MISSING = "scores must hold a row for every mode, was without"
-CONFIDENCE_MIN: Final = 0.6
+CONFIDENCE_MIN: Final = 0.9
+"""On the recorded week of August 2023 this halves the switches of `greedy` for under 1 % of its profit."""
 HORIZON_MS: Final = DurationMs(MS_PER_HOUR)
 """A switch must pay for itself within this time."""
 THRESHOLD_MAX_USD_PER_HOUR: Final = 1e15

@@ -26,7 +26,7 @@ from hcp.model.units import (
     usd_per_kwh,
 )
 from streams import economics
-from streams.market import MarketState, Quote
+from streams.market import MarketState, Quote, energy_stretch_usd_per_mwh
 
 _PAYBACK_MS_MAX: Final = 2**53
 _BREAK_EVEN_MAX: Final = 1e15
@@ -264,7 +264,8 @@ def _sigma(row: _Terms, *, best: _Terms, prices: SitePrices) -> float:
     """Return the standard deviation of the gain's change over an hour: each price's own, times its sensitivity."""
     assert prices.energy is not None
     per_usd_per_mwh = (row.site_kilowatts - best.site_kilowatts) / KWH_PER_MWH
-    variance = per_usd_per_mwh**2 * (prices.energy.variance_per_hour or 0.0)
+    stretch = energy_stretch_usd_per_mwh(prices.energy.value)
+    variance = (per_usd_per_mwh * stretch) ** 2 * (prices.energy.variance_per_hour or 0.0)
     for key in sorted(best.sensitivities.keys() | row.sensitivities.keys()):
         quote = prices.market.quote(*key)
         moved = best.sensitivities.get(key, 0.0) - row.sensitivities.get(key, 0.0)
