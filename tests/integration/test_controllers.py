@@ -1,13 +1,17 @@
 """The controller as a process against real Kafka and Redis: command in, result out, whatever dies."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -36,6 +40,7 @@ class Controller:
 
     services: StackAddresses
     state_dir: Path
+    redis_url: str
     process: subprocess.Popen[bytes] | None = None
     seen: list[object] = field(default_factory=list)
     producer: RecordProducer = field(init=False)
@@ -63,7 +68,7 @@ class Controller:
         environment = {
             **os.environ,  # noqa: TID251  # a child process inherits ours
             "HCP_KAFKA_BOOTSTRAP": self.services.kafka_bootstrap,
-            "HCP_REDIS_URL": self.services.redis_url,
+            "HCP_REDIS_URL": self.redis_url,
             "HCP_STATE_DIR": str(self.state_dir),
             "HCP_FLEET_FILE": str(ROOT / "fleet.demo.toml"),
         }
@@ -113,7 +118,7 @@ class Controller:
 @pytest.fixture
 def controller(services: StackAddresses, tmp_path: Path) -> Iterator[Controller]:
     """A controller on hardware of its own; ended with the test. Epochs start anew above every earlier test's."""
-    running = Controller(services, tmp_path)
+    running = Controller(services, tmp_path, services.redis_url)
     try:
         yield running
     finally:
@@ -200,3 +205,62 @@ def test_kill_switch_stops_every_device(controller: Controller) -> None:
     order = command(GPU, to_mode=AWAY[GPU], epoch=_epoch())
     controller.send(order)
     assert controller.result(order.command_id).outcomes == (DeviceOutcome.UNSAFE,)
+
+
+class Cable:
+    """A TCP line to Redis that a test can pull and plug in again, on the same port."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._ends: list[socket.socket] = []
+        self.is_plugged = True
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def pull(self) -> None:
+        """Cut every connection and refuse new ones."""
+        self.is_plugged = False
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._ends.clear()
+
+    def _accept(self) -> None:
+        while True:
+            near, _ = self._listener.accept()
+            if not self.is_plugged:
+                near.close()
+                continue
+            far = socket.create_connection(self._target)
+            self._ends += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65_536):
+            sink.sendall(data)
+    for end in (source, sink):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def test_redis_away_is_waited_for(controller: Controller) -> None:
+    """While Redis is away a command waits, the log says so once, and the command is executed when Redis is back."""
+    address = urlsplit(controller.services.redis_url)
+    assert address.hostname is not None
+    assert address.port is not None
+    cable = Cable((address.hostname, address.port))
+    controller.redis_url = f"redis://127.0.0.1:{cable.port}{address.path or '/0'}"
+    controller.start()
+    cable.pull()
+    order = command(GPU, to_mode=AWAY[GPU], devices=(1,), epoch=_epoch())
+    controller.send(order)
+    controller.eventually(lambda: controller.said("store_unavailable") == 1)
+    assert controller.modes(GPU, 1) == (HOME[GPU],)
+    cable.is_plugged = True
+    assert controller.result(order.command_id).outcomes == (DeviceOutcome.COMMITTED,)
+    assert controller.said("store_unavailable") == 1
+    assert controller.stop(signal.SIGTERM) == 0
