@@ -39,7 +39,7 @@ def open_market(*, fleet: Fleet, source: Path | None, synthetic_seed: int | None
     """Read or make the market; facilities it has nothing for are left out and named in the log.
 
     Raises:
-        MarketDataError: A file cannot be read, or no facility has a recorded energy price, or BTC or difficulty lack.
+        MarketDataError: A file cannot be read, or no facility has a recorded energy price.
     """
     if synthetic_seed is not None:
         return synthetic_market(

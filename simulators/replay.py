@@ -30,11 +30,14 @@ class Market:
     """What can be replayed for a fleet.
 
     Attributes:
+        fleet: Whose sites see it.
         facilities: Sites with an energy price.
         skipped: Sites whose market the recording does not have.
         lacking: Global series the recording does not have.
+        recorded: Series that have points of their own, so that no stand-in is made for them.
         start_ms: Event time from which on all of it is known.
         end_ms: Of the last energy price; infinite for a synthetic market.
+        demand_seed: Seed of the synthetic inference demand.
         points_from: The recorded or synthetic points of a site's hub, or of the global series for "".
     """
 
@@ -42,6 +45,7 @@ class Market:
     facilities: tuple[Facility, ...]
     skipped: tuple[Facility, ...]
     lacking: tuple[PriceSeries, ...]
+    recorded: frozenset[PriceSeries]
     start_ms: int
     end_ms: float
     demand_seed: int
@@ -63,6 +67,7 @@ def recorded_market(recording: Recording, *, fleet: Fleet) -> Market:
         facilities=served,
         skipped=tuple(site for site in fleet.facilities if site.energy_market not in by_hub),
         lacking=tuple(needed for needed in _NEEDED if needed not in series),
+        recorded=frozenset(series),
         start_ms=max(firsts.values(), default=0) if not served else _known_from(firsts, served),
         end_ms=max((points[-1].observed_at_ms for points in energy), default=0),
         demand_seed=DEMAND_SEED,
@@ -98,6 +103,7 @@ def synthetic_market(*, seed: int, fleet: Fleet, start_ms: int) -> Market:
         facilities=fleet.facilities,
         skipped=(),
         lacking=(),
+        recorded=frozenset({PriceSeries.BTC, PriceSeries.DIFFICULTY}),
         start_ms=start_ms,
         end_ms=float("inf"),
         demand_seed=seed,
@@ -124,24 +130,30 @@ def _of_facility(market: Market, site: Facility, *, start_ms: int, end_ms: float
     """Yield what one site sees; global series once for each site, GPU classes the site has."""
     present = set(site.device_classes())
     classes = tuple(name for name in gpu_classes(market.fleet) if name in present)
-    rental = (
-        point for point in rental_points(market.fleet, from_ms=start_ms, until_ms=end_ms) if point.instrument in present
+    made = merge(
+        constant_points(from_ms=start_ms, until_ms=end_ms),
+        (
+            point
+            for point in rental_points(market.fleet, from_ms=start_ms, until_ms=end_ms)
+            if point.instrument in present
+        ),
+        demand_points(site, classes=classes, seed=market.demand_seed, from_ms=start_ms, until_ms=end_ms),
+        key=_point_order,
     )
+    has_stand_in = bool(classes) and PriceSeries.GPU_HASH_PRICE not in market.recorded
     streams: list[Iterable[Point]] = [
         market.points_from(site.energy_market, start_ms, end_ms),
-        _with_hash_price(market.points_from("", start_ms, end_ms), has_gpus=bool(classes)),
-        constant_points(from_ms=start_ms, until_ms=end_ms),
-        rental,
-        demand_points(site, classes=classes, seed=market.demand_seed, from_ms=start_ms, until_ms=end_ms),
+        _with_hash_price(market.points_from("", start_ms, end_ms), is_made=has_stand_in),
+        (point for point in made if point.series not in market.recorded),
     ]
     for point in merge(*streams, key=_point_order):
         yield _price(point, site)
 
 
-def _with_hash_price(points: Iterable[Point], *, has_gpus: bool) -> Iterator[Point]:
+def _with_hash_price(points: Iterable[Point], *, is_made: bool) -> Iterator[Point]:
     for point in points:
         yield point
-        if has_gpus and point.series is PriceSeries.BTC:
+        if is_made and point.series is PriceSeries.BTC:
             yield hash_price_point(point)
 
 

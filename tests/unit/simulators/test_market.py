@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -10,12 +11,18 @@ import pytest
 
 from hcp.errors import MarketDataError
 from hcp.fleet import load_fleet
+from hcp.model.devices import DeviceMode
 from hcp.model.markets import MarketPrice, PriceSeries
+from hcp.model.recommendations import Recommendation
+from hcp.model.rejections import Rejected
+from hcp.model.steps import Cause
 from hcp.model.units import EpochMs
 from hcp.model.validation import check
 from simulators.legs import subsidy_btc, utilisation_ratio
 from simulators.market import market_prices, open_market, sample_start_ms
 from simulators.run_clock import RunClock
+from streams.market import MarketState
+from streams.optimizer import on_price
 
 ROOT = Path(__file__).parents[3]
 DEMO = load_fleet(ROOT / "fleet.demo.toml")
@@ -77,6 +84,44 @@ def test_no_facility_served_is_an_error(tmp_path: Path) -> None:
     path.write_text("interval_start_utc,location,price_usd_per_mwh\n2023-08-20T00:00:00Z,ELSEWHERE,1\n")
     with pytest.raises(MarketDataError, match="must hold one of"):
         open_market(fleet=DEMO, source=path, synthetic_seed=None, start_ms=None)
+
+
+def test_a_recorded_leg_replaces_its_stand_in(tmp_path: Path) -> None:
+    """Demand that was recorded is sent as recorded; the synthetic one stays away, other legs stay."""
+    rows = (
+        "energy_real_time,HB_WEST,20",
+        "btc,BTC/USD,26000",
+        "difficulty,bitcoin,5e13",
+        "inference_utilisation,h100,0.5",
+    )
+    text = "time,series,instrument,value\n" + "".join(f"2023-08-20T00:00:00Z,{row}\n" for row in rows)
+    (tmp_path / "all.csv").write_text(text)
+    market = open_market(fleet=DEMO, source=tmp_path, synthetic_seed=None, start_ms=None)
+    prices = list(market_prices(market, start_ms=START_MS, end_ms=START_MS + 5 * HOUR_MS, loop=False))
+    demand = [price for price in prices if price.series is PriceSeries.INFERENCE_UTILISATION]
+    assert [(price.instrument, price.value) for price in demand] == [("h100", 0.5)]
+    assert demand[0].source == "recorded:all.csv"
+    assert {price.series for price in prices} >= {PriceSeries.GPU_RENTAL, PriceSeries.GPU_HASH_PRICE}
+
+
+def test_every_class_has_reason_to_switch_each_few_hours() -> None:
+    """In the sample week the best mode of each class changes tens of times: there is something to decide."""
+    states: dict[str, MarketState] = {}
+    best: dict[tuple[str, str], DeviceMode] = {}
+    flips: Counter[tuple[str, str]] = Counter()
+    for offset, price in enumerate(_week()):
+        cause = Cause(topic="market.price", partition=0, offset=offset, timestamp_ms=0)
+        step = on_price(states.get(price.facility_id), price, fleet=DEMO, cause=cause)
+        assert not isinstance(step, Rejected)
+        states.update(step.updates)
+        for recommendation in step.outputs:
+            assert isinstance(recommendation, Recommendation)
+            for scored in recommendation.classes:
+                key = (recommendation.facility_id, scored.device_class)
+                flips[key] += best.get(key, scored.best_mode) is not scored.best_mode
+                best[key] = scored.best_mode
+    assert len(flips) == 7
+    assert all(14 <= count <= 140 for count in flips.values()), flips
 
 
 def test_looping_moves_event_time_on() -> None:
