@@ -1,0 +1,160 @@
+"""Write batches: COPY, optimistic, with the offsets in the same transaction and fenced against another writer.
+
+A row that the database refuses is found by halving the batch and given back, so that one bad record never stops the rest.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from hcp.errors import FencedError, StoreError
+from hcp.kafka.records import ConsumedRecord
+from sinks.timescale.rows import Row, rows_of
+from sinks.timescale.tables import Table
+
+_REFUSALS: Final = (psycopg.errors.DataError, psycopg.errors.IntegrityError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """A consumed record and the value it holds."""
+
+    record: ConsumedRecord
+    value: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A record whose rows the database would not take, and its words."""
+
+    record: ConsumedRecord
+    words: str
+
+
+class Writer:
+    """One connection of one sink; not safe for use by two threads."""
+
+    def __init__(self, dsn: str, *, sink: str) -> None:
+        """Connect.
+
+        Raises:
+            StoreError: The database does not answer.
+        """
+        self._sink = sink
+        try:
+            self._connection = psycopg.connect(dsn, connect_timeout=10, autocommit=True)
+        except psycopg.Error as error:
+            raise StoreError(f"TimescaleDB must answer, was: {str(error).strip()}") from error
+
+    def positions(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return where to go on, by partition; what was never stored is absent."""
+        found = self._connection.execute(
+            "select topic, partition, next_offset from ingest_offsets where sink = %s", (self._sink,)
+        ).fetchall()
+        wanted = set(partitions)
+        return {(topic, number): offset for topic, number, offset in found if (topic, number) in wanted}
+
+    def write(
+        self, batch: Sequence[Decoded], *, expected: dict[tuple[str, int], int], following: dict[tuple[str, int], int]
+    ) -> list[Refused]:
+        """Store a batch and move the offsets from `expected` to `following`, all or nothing.
+
+        Args:
+            batch: Records to store; bad ones were taken out before, yet count in `following`.
+            expected: Next offset of each partition as this writer knows it; absent when it has none stored.
+            following: Next offset of each partition afterwards.
+
+        Returns:
+            Records whose rows were refused, each with the database's words; the rest is stored.
+
+        Raises:
+            FencedError: Another writer has moved an offset; nothing was stored.
+            StoreError: The database went away; nothing was stored.
+        """
+        try:
+            with self._connection.transaction():
+                self._move(expected, following)
+                return self._store(batch)
+        except psycopg.Error as error:
+            raise StoreError(f"the batch must be stored, was refused: {str(error).strip()}") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _move(self, expected: dict[tuple[str, int], int], following: dict[tuple[str, int], int]) -> None:
+        for (topic, partition), offset in sorted(following.items()):
+            before = expected.get((topic, partition))
+            if before is None:
+                moved = self._connection.execute(
+                    "insert into ingest_offsets (sink, topic, partition, next_offset) values (%s, %s, %s, %s) "
+                    "on conflict do nothing",
+                    (self._sink, topic, partition, offset),
+                )
+            else:
+                moved = self._connection.execute(
+                    "update ingest_offsets set next_offset = %s, updated_at = now() "
+                    "where sink = %s and topic = %s and partition = %s and next_offset = %s",
+                    (offset, self._sink, topic, partition, before),
+                )
+            if moved.rowcount != 1:
+                raise FencedError(f"{topic}/{partition} must be at offset {before}, was moved by another {self._sink} sink")
+
+    def _store(self, batch: Sequence[Decoded]) -> list[Refused]:
+        try:
+            with self._connection.transaction():
+                for table, rows in _by_table(batch).items():
+                    self._copy(table, rows)
+        except _REFUSALS as error:
+            if len(batch) == 1:
+                return [Refused(record=batch[0].record, words=str(error).strip())]
+            half = len(batch) // 2
+            return [*self._store(batch[:half]), *self._store(batch[half:])]
+        else:
+            return []
+
+    def _copy(self, table: Table, rows: list[Row]) -> None:
+        """COPY straight in; only when a row is there already, stage and skip what is."""
+        try:
+            with self._connection.transaction():
+                self._copy_into(sql.Identifier(table.name), table, rows)
+        except psycopg.errors.UniqueViolation:
+            stage = sql.Identifier(f"stage_{table.name}")
+            target = sql.Identifier(table.name)
+            self._connection.execute(
+                sql.SQL("create temp table if not exists {} (like {} including defaults) on commit delete rows").format(
+                    stage, target
+                )
+            )
+            self._copy_into(stage, table, rows)
+            self._connection.execute(
+                sql.SQL("insert into {} select * from {} on conflict do nothing").format(target, stage)
+            )
+            self._connection.execute(sql.SQL("delete from {}").format(stage))
+
+    def _copy_into(self, target: sql.Identifier, table: Table, rows: list[Row]) -> None:
+        names = sql.SQL(", ").join(map(sql.Identifier, table.column_names()))
+        statement = sql.SQL("copy {} ({}) from stdin").format(target, names)
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+
+def _by_table(batch: Sequence[Decoded]) -> dict[Table, list[Row]]:
+    """Return rows by table, sorted by the unique key, so that an index is filled in order."""
+    rows: dict[Table, list[Row]] = defaultdict(list)
+    for decoded in batch:
+        table, own = rows_of(decoded.value, decoded.record)
+        rows[table].extend(own)
+    for table, own in rows.items():
+        places = [table.column_names().index(name) for name in table.unique]
+        own.sort(key=lambda row, places=places: tuple(_sortable(row[place]) for place in places))  # type: ignore[misc]
+    return rows
+
+
+def _sortable(cell: Any) -> str | int | float:  # noqa: ANN401  # a cell
+    return cell if isinstance(cell, (int, float)) else str(cell)
