@@ -111,7 +111,11 @@ def on_result(
 def on_observed(
     shards: Shards, report: ResourceState, *, fleet: Fleet, cause: Cause
 ) -> Step[ShardAllocation] | Rejected:
-    """Open a shard's books at first sight; later adopt what telemetry shows, unless a command is under way."""
+    """Open a shard's books at first sight; later adopt what telemetry shows, unless a command is under way.
+
+    The books are published each time, changed or not: a report that a crash has swallowed is made up for by the next
+    heartbeat, or the orchestrator would count the shard's devices as switching for ever.
+    """
     known = known_shard(
         fleet, facility_id=report.facility_id, shard_id=report.shard_id, device_class=report.device_class
     )
@@ -130,9 +134,8 @@ def on_observed(
     if after.pending is None:
         after, adopted = _adopted(known, after, report=report, cause=cause)
         outputs = (*outputs, *adopted)
-    if after is shard:
-        return Step(ignored="unchanged" if shard.pending is None else "pending")
-    return Step(updates=((after.shard_id, after),), outputs=(*outputs, report_of(after)))
+    updates = () if after is shard else ((after.shard_id, after),)
+    return Step(updates=updates, outputs=(*outputs, report_of(after)))
 
 
 def on_allocation(

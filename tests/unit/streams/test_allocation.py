@@ -219,16 +219,26 @@ def test_telemetry_is_adopted_only_while_nothing_is_pending() -> None:
     """A device that changed by itself is taken over, but not under a running command nor right after it."""
     shards, command = ordered()
     asleep = a_report(ASICS, modes=(DeviceMode.SLEEP,) * 12, at_ms=START_MS + 5)
-    assert step(on_observed(shards, asleep, fleet=DEMO_FLEET, cause=a_cause(1))).ignored == "pending"
+    assert step(on_observed(shards, asleep, fleet=DEMO_FLEET, cause=a_cause(1))).updates == ()
     shards.update(step(on_result(shards, a_result(command), fleet=DEMO_FLEET, cause=a_cause(2))).updates)
     mining = a_report(ASICS, at_ms=START_MS + 10)
-    assert step(on_observed(shards, mining, fleet=DEMO_FLEET, cause=a_cause(3))).ignored == "unchanged"
+    assert step(on_observed(shards, mining, fleet=DEMO_FLEET, cause=a_cause(3))).updates == ()
     mining = a_report(ASICS, at_ms=START_MS + 2 * SETTLING_MS)
-    assert step(on_observed(shards, mining, fleet=DEMO_FLEET, cause=a_cause(4))).ignored == "unchanged"
+    assert step(on_observed(shards, mining, fleet=DEMO_FLEET, cause=a_cause(4))).updates == ()
     later = a_cause(5, timestamp_ms=START_MS + SETTLING_WALL_MS)
     done = step(on_observed(shards, mining, fleet=DEMO_FLEET, cause=later))
     assert set(done.updates[0][1].modes) == {DeviceMode.MINING}
     assert alerts_of(done.outputs) == [AlertType.MODE_MISMATCH]
+
+
+def test_every_heartbeat_publishes_the_books_again() -> None:
+    """A crash between a state's write and its report must not leave the orchestrator with a switch that never ends."""
+    shards, command = ordered()
+    shards.update(step(on_result(shards, a_result(command), fleet=DEMO_FLEET, cause=a_cause(1))).updates)
+    done = step(on_observed(shards, a_report(ASICS, at_ms=START_MS + 10), fleet=DEMO_FLEET, cause=a_cause(2)))
+    (report,) = done.outputs
+    assert isinstance(report, ResourceState)
+    assert (set(report.modes), set(report.states)) == ({DeviceMode.SLEEP}, {DeviceState.ACTIVE})
 
 
 def test_the_manager_ignores_its_own_reports() -> None:
