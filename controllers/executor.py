@@ -147,7 +147,10 @@ class Executor:
             case _:
                 assert_never(answer.begun)
         mode, seen = await self._mode_now(machine, command.from_mode)
-        return _report(command, row, outcome, mode, f"{detail}{seen}")
+        report = _report(command, row, outcome, mode, f"{detail}{seen}")
+        if answer.begun is Begun.FENCED:
+            report.epoch = int(answer.detail)  # shows the sender what to go above
+        return report
 
     async def _slotted(  # as _answered
         self, command: ControllerCommand, row: int, machine: Machine, begin_ms: float, began: float

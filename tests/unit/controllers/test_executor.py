@@ -1,8 +1,10 @@
 """The protocol exam, the same for every driver, against a real Redis."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 import pytest_asyncio
@@ -93,10 +95,10 @@ async def test_two_failed_rollbacks_quarantine(world: World, shard_id: str) -> N
 
 @each_driver
 async def test_older_epoch_is_fenced(world: World, shard_id: str) -> None:
-    """A command with an older epoch than the last one taken does nothing."""
+    """A command with an older epoch than the last one taken does nothing; the answer shows the epoch that stands."""
     await world.execute(command(shard_id, to_mode=AWAY[shard_id], epoch=5))
     (report,) = await world.execute(command(shard_id, to_mode=HOME[shard_id], epoch=4))
-    assert (report.outcome, report.mode) == (DeviceOutcome.FENCED, AWAY[shard_id])
+    assert (report.outcome, report.mode, report.epoch) == (DeviceOutcome.FENCED, AWAY[shard_id], 5)
     assert report.detail == "epoch must be 5 or more, was 4"
     assert world.modes(shard_id) == (AWAY[shard_id],)
 
@@ -181,3 +183,27 @@ async def test_unknown_device_is_answered(world: World) -> None:
     """A device that the shard does not have is answered, the others are switched."""
     first, second = await world.execute(command(GPU, to_mode=AWAY[GPU], devices=(0, 99)))
     assert (first.outcome, second.outcome) == (DeviceOutcome.COMMITTED, DeviceOutcome.UNKNOWN_DEVICE)
+
+
+@each_driver
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_happens_the_answer_is_the_truth(world: World, shard_id: str, seed: int) -> None:
+    """Under random faults and crashes every device ends in the one mode its answer says, or stopped in quarantine."""
+    random = Random(seed)
+    rows = world.machines.hardware.shard(shard_id)
+    for epoch in range(1, 26):
+        fault, step = random.choice([*Fault][2:]), random.choice([*Step][1:5])
+        rows.ask_fault(0, random.choice([Fault.NONE, fault]), step=step, times=random.randint(1, 4))
+        order = command(shard_id, to_mode=random.choice([AWAY[shard_id], HOME[shard_id]]), epoch=epoch)
+        with suppress(CrashError):
+            await world.execute(order, crash=random.choice([None, *BUDGETS_MS]))
+        world.journal = await open_journal(world.redis)
+        await recover(world.journal, shard_id, world.machines.of_shard(shard_id), abandoned_ms=0)
+        (answer,) = await world.execute(order)
+        rows.ask_fault(0, Fault.NONE)
+        if answer.outcome is DeviceOutcome.QUARANTINED:
+            assert world.modes(shard_id) == ()
+            await world.journal.release_quarantine(shard_id=shard_id, device_index=0)
+        else:
+            assert world.modes(shard_id) == (answer.mode,)
+        await world.read(shard_id)
