@@ -4,16 +4,17 @@ from collections import deque
 
 from hcp.kafka.records import ConsumedRecord
 
-Address = tuple[str, int, int]
-
 
 class InFlight:
-    """Records taken and not yet committed."""
+    """Records taken and not yet committed.
+
+    A record is told from its own redelivery by identity: both may be under way after a rebalance.
+    """
 
     def __init__(self) -> None:
         """Start empty."""
         self._taken: dict[tuple[str, int], deque[ConsumedRecord]] = {}
-        self._finished: set[Address] = set()
+        self._finished: set[int] = set()
 
     def __len__(self) -> int:
         return sum(len(records) for records in self._taken.values())
@@ -24,16 +25,16 @@ class InFlight:
 
     def finish(self, record: ConsumedRecord) -> None:
         """Note that the effect of a record is out."""
-        self._finished.add((record.topic, record.partition, record.offset))
+        self._finished.add(id(record))
 
     def committable(self) -> list[ConsumedRecord]:
         """Return and forget the last finished record of each partition before which all are finished."""
         ready: list[ConsumedRecord] = []
         for records in self._taken.values():
             last = None
-            while records and (records[0].topic, records[0].partition, records[0].offset) in self._finished:
+            while records and id(records[0]) in self._finished:
                 last = records.popleft()
-                self._finished.discard((last.topic, last.partition, last.offset))
+                self._finished.discard(id(last))
             if last is not None:
                 ready.append(last)
         return ready

@@ -207,6 +207,29 @@ def test_kill_switch_stops_every_device(controller: Controller) -> None:
     assert controller.result(order.command_id).outcomes == (DeviceOutcome.UNSAFE,)
 
 
+def test_second_controller_shares_the_work(controller: Controller, tmp_path: Path) -> None:
+    """While a second controller joins the group and the first is killed, each command has one effect and an answer."""
+    controller.start()
+    second = Controller(controller.services, tmp_path, controller.redis_url)
+    orders = [command(GPU, to_mode=AWAY[GPU], devices=(index,), epoch=_epoch()) for index in range(8)]
+    try:
+        for order in orders[:4]:
+            controller.send(order)
+        second.start()
+        for order in orders[4:]:
+            controller.send(order)
+        controller.stop(signal.SIGKILL)
+        for order in orders:
+            assert controller.result(order.command_id).outcomes == (DeviceOutcome.COMMITTED,)
+        assert second.stop(signal.SIGTERM) == 0
+    finally:
+        if second.process is not None and second.process.poll() is None:
+            second.process.kill()
+            second.process.wait()
+        second.consumer.close()
+        second.producer.close()
+
+
 class Cable:
     """A TCP line to Redis that a test can pull and plug in again, on the same port."""
 

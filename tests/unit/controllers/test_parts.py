@@ -73,10 +73,11 @@ async def test_failed_call_fails_everyone_in_it() -> None:
 def test_only_a_finished_run_is_committed(order: list[int]) -> None:
     """In whatever order records finish, no offset is committed before all older ones are finished."""
     in_flight, finished = InFlight(), set[int]()
-    for offset in range(12):
-        in_flight.take(record(offset))
+    records = [record(offset) for offset in range(12)]
+    for taken in records:
+        in_flight.take(taken)
     for offset in order:
-        in_flight.finish(record(offset))
+        in_flight.finish(records[offset])
         finished.add(offset)
         for ready in in_flight.committable():
             assert set(range(ready.offset + 1)) <= finished
@@ -86,10 +87,22 @@ def test_only_a_finished_run_is_committed(order: list[int]) -> None:
 def test_partitions_do_not_wait_for_each_other() -> None:
     """A record under way holds back its own partition only."""
     in_flight = InFlight()
-    for partition in (0, 1):
-        in_flight.take(record(0, partition=partition))
-    in_flight.finish(record(0, partition=1))
+    records = [record(0, partition=partition) for partition in (0, 1)]
+    for taken in records:
+        in_flight.take(taken)
+    in_flight.finish(records[1])
     assert [ready.partition for ready in in_flight.committable()] == [1]
+
+
+def test_redelivered_record_does_not_block_its_partition() -> None:
+    """After a rebalance a record and its redelivery are both under way; both finish, and the partition goes on."""
+    in_flight, copies = InFlight(), [record(7), record(7)]
+    for copy in copies:
+        in_flight.take(copy)
+    for copy in copies:
+        in_flight.finish(copy)
+    assert [ready.offset for ready in in_flight.committable()] == [7]
+    assert len(in_flight) == 0
 
 
 @pytest.mark.parametrize(
