@@ -13,7 +13,9 @@ HEARTBEAT_SECONDS: Final = 1.0
 COMMIT_SECONDS: Final = 0.5
 
 
-def make_app(name: str, *, settings: Settings, partitions: int = DECISION_PARTITIONS, app_suffix: str = "") -> faust.App:
+def make_app(
+    name: str, *, settings: Settings, partitions: int = DECISION_PARTITIONS, app_suffix: str = ""
+) -> faust.App:
     """Return the app of one agent: its own consumer group, its own changelog topics, no web server.
 
     Args:
@@ -45,5 +47,5 @@ def make_app(name: str, *, settings: Settings, partitions: int = DECISION_PARTIT
         "web_enabled": False,
     }
     app = faust.App(f"hcp-{name}{app_suffix}", **options)
-    app.producer_transport.Producer = BoundedProducer
+    setattr(app.producer_transport, "Producer", BoundedProducer)  # noqa: B010  # per app; the class stays as it is
     return app

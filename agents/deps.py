@@ -22,7 +22,7 @@ class Deps:
     process: str
 
 
-def source(app: faust.App, topic: Topic) -> "faust.TopicT[bytes]":
+def source(app: faust.App, topic: Topic) -> faust.TopicT:
     """Return a registry topic as a source of raw bytes: decoding belongs inside the guard."""
     return app.topic(topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 

@@ -19,7 +19,5 @@ def register(app: faust.App, deps: Deps) -> None:
             async for event in stream.events():
                 await batches.handle(
                     event,
-                    lambda batch, cause: on_telemetry(
-                        shards.get(batch.shard_id), batch, fleet=deps.fleet, cause=cause
-                    ),
+                    lambda batch, cause: on_telemetry(shards.get(batch.shard_id), batch, fleet=deps.fleet, cause=cause),
                 )

@@ -1,14 +1,14 @@
 """A Faust producer whose flush ends: a snapshot of its buffer instead of "until empty".
 
 Faust flushes its producer before each commit and waits until the buffer is empty; under backlog with tables that never
-happens, commits starve, and a kill -9 replays thousands of records. Sending what was buffered when the flush began keeps
-the promise (effects first, then the offset) and always ends.
+happens, commits starve, and a kill -9 replays thousands of records. Sending what was buffered when the flush began
+keeps the promise (effects first, then the offset) and always ends.
 """
 
 from faust.transport.drivers.aiokafka import Producer
 
 
-class BoundedProducer(Producer):  # type: ignore[misc]  # faust carries no types
+class BoundedProducer(Producer):
     """Flush what is buffered now, then wait for its acknowledgements."""
 
     async def flush(self) -> None:

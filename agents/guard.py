@@ -47,10 +47,11 @@ class Guard:
         await self._sender.send_dead(record, step, topic=self._topic)
 
     def _step(self, record: ConsumedRecord, transform: Transform) -> Step[Any] | Rejected:
-        value = decode(record.value)
+        value: Any = decode(record.value)
         if isinstance(value, Rejected):
             return value
-        if not isinstance(value, self._topic.record):
+        is_expected = isinstance(value, self._topic.record)
+        if not is_expected:
             detail = f"a record of {record.topic} must be a {self._topic.record.__name__}, was {type(value).__name__}"
             return Rejected(reason=RejectReason.WRONG_TYPE, detail=detail)
         late = check_event_time(observed_at_ms=value.observed_at_ms, record_timestamp_ms=record.timestamp_ms)
@@ -62,7 +63,7 @@ class Guard:
         began = time.perf_counter()
         try:
             return transform(value, cause)
-        except Exception as error:  # the flow must go on past a defect; the record is kept to reproduce it
+        except Exception as error:  # noqa: BLE001  # the flow must go on past a defect; the record is kept to reproduce it
             _log.exception("transform_failed", topic=record.topic, partition=record.partition, offset=record.offset)
             return Rejected(reason=RejectReason.TRANSFORM_FAILED, detail=f"{type(error).__name__}: {error}"[:2000])
         finally:
@@ -90,5 +91,9 @@ def record_of(event: "faust.EventT[bytes]") -> ConsumedRecord:
         timestamp_ms=round(message.timestamp * MS_PER_SECOND) if message.timestamp else -1,
         key=message.key,
         value=message.value,
-        headers=tuple((name, value or b"") for name, value in pairs),
+        headers=tuple((str(pair[0]), _raw(pair[1])) for pair in pairs),
     )
+
+
+def _raw(value: bytes | str | None) -> bytes:
+    return value.encode() if isinstance(value, str) else value or b""

@@ -19,7 +19,5 @@ def register(app: faust.App, deps: Deps) -> None:
         async for event in stream.events():
             await prices.handle(
                 event,
-                lambda price, cause: on_price(
-                    markets.get(price.facility_id), price, fleet=deps.fleet, cause=cause
-                ),
+                lambda price, cause: on_price(markets.get(price.facility_id), price, fleet=deps.fleet, cause=cause),
             )

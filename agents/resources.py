@@ -1,5 +1,6 @@
 """The Resource Manager: decisions, results, observations and requests in; device commands and hard state out."""
 
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -19,7 +20,9 @@ from hcp.topics import (
 from streams.allocation import on_allocation, on_command, on_observed, on_result
 from streams.shards import ShardAllocation
 
-HANDLERS: tuple[tuple[Topic, Any], ...] = (
+Handler = Callable[..., Step[ShardAllocation] | Rejected]
+"""(known shards, record, fleet, cause) -> step."""
+HANDLERS: tuple[tuple[Topic, Handler], ...] = (
     (ORCHESTRATOR_COMMAND, on_command),
     (CONTROLLER_RESULT, on_result),
     (RESOURCE_STATE, on_observed),
@@ -34,17 +37,14 @@ def register(app: faust.App, deps: Deps) -> None:
         _register(app, topic, handler=handler, deps=deps, shards=shards)
 
 
-def _register(
-    app: faust.App, topic: Topic, *, handler: Any, deps: Deps, shards: States[ShardAllocation]
-) -> None:
+def _register(app: faust.App, topic: Topic, *, handler: Handler, deps: Deps, shards: States[ShardAllocation]) -> None:
     records = guard(app, topic, deps=deps, states=shards)
 
     def transform(record: Any, cause: Cause) -> Step[ShardAllocation] | Rejected:  # noqa: ANN401  # by topic
         site = deps.fleet.facility(record.facility_id)
         names = [shard.shard_id for shard in site.shards()] if site is not None else []
         known = {name: state for name in names if (state := shards.get(name)) is not None}
-        step: Step[ShardAllocation] | Rejected = handler(known, record, fleet=deps.fleet, cause=cause)
-        return step
+        return handler(known, record, fleet=deps.fleet, cause=cause)
 
     @app.agent(source(app, topic), name=f"resources.{topic.name}")
     async def on_records(stream: "faust.StreamT[bytes]") -> None:

@@ -32,7 +32,7 @@ class Sender:
     def __init__(self, app: faust.App, *, process: str) -> None:
         """Send as `process`."""
         self._app, self._process = app, process
-        self._topics: dict[str, faust.TopicT[bytes]] = {}
+        self._topics: dict[str, faust.TopicT] = {}
 
     def prepare(self, values: Iterable[object], *, trace: tuple[tuple[str, bytes], ...] = ()) -> list[Outgoing]:
         """Encode all records first, so that a record that cannot be encoded leaves nothing half sent.
@@ -59,11 +59,11 @@ class Sender:
         name = message.topic.name
         known = self._topics.get(name)
         if known is None:
-            known = self._app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+            known = self._app.topic(
+                name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+            )
             self._topics[name] = known
-        await known.send(
-            key=message.key, value=message.value, partition=message.partition, headers=message.headers
-        )
+        await known.send(key=message.key, value=message.value, partition=message.partition, headers=message.headers)
         SENT.labels(self._process, name).inc()
 
     async def send_dead(self, record: ConsumedRecord, rejected: Rejected, *, topic: Topic) -> None:

@@ -28,9 +28,7 @@ REGISTER: Final[dict[str, Callable[[faust.App, Deps], None]]] = {
 _log = structlog.get_logger(__name__)
 
 
-def run_agent(
-    name: str, *, settings: Settings, fleet: Fleet, policy: str = "threshold", app_suffix: str = ""
-) -> int:
+def run_agent(name: str, *, settings: Settings, fleet: Fleet, policy: str = "threshold", app_suffix: str = "") -> int:
     """Run an agent until SIGTERM or SIGINT; return the exit code.
 
     Raises:
@@ -50,17 +48,17 @@ def run_agent(
     _announce(app, name)
     worker = faust.Worker(app, loglevel="WARNING", quiet=True, redirect_stdouts=False)
     try:
-        worker.execute_from_commandline()
+        worker.execute_from_commandline()  # never returns: it raises SystemExit
     except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
+        code = ended.code
+    return code if isinstance(code, int) else 0
 
 
 def _announce(app: faust.App, name: str) -> None:
     """Log `agent_ready` once the partitions are assigned and the tables recovered."""
 
     @app.on_rebalance_complete.connect
-    async def recovered(_sender: Any = None, **_extra: Any) -> None:  # noqa: ANN401  # a faust signal
+    async def recovered(*_: Any, **_extra: Any) -> None:  # noqa: ANN401  # a faust signal
         _log.info("agent_ready", agent=name)
 
 
@@ -84,6 +82,8 @@ def _make_changelogs(app: faust.App, *, bootstrap: str) -> None:
 
 def _check_topics(bootstrap: str) -> None:
     """Faust ignores a missing source topic in silence; this says which one."""
-    missing = [found.name for found in describe(bootstrap, [topic.name for topic in all_topics()]) if not found.partitions]
+    missing = [
+        found.name for found in describe(bootstrap, [topic.name for topic in all_topics()]) if not found.partitions
+    ]
     if missing:
         raise BrokerError(f"topics must exist, was missing {', '.join(missing[:3])}; run `hcp topics create`")

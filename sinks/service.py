@@ -135,9 +135,7 @@ class Sink:
             value = decode(record.value)
             at_ms = getattr(value, "observed_at_ms", None)
             if not isinstance(value, Rejected) and at_ms is not None:
-                value = (
-                    check_event_time(observed_at_ms=at_ms, record_timestamp_ms=record.timestamp_ms) or value
-                )
+                value = check_event_time(observed_at_ms=at_ms, record_timestamp_ms=record.timestamp_ms) or value
             if not isinstance(value, Rejected):
                 good.append(Decoded(record=record, value=value))
             elif not record.topic.endswith(".dead"):

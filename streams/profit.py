@@ -114,7 +114,8 @@ class ProfitLedger:
     def _accrue(self, facility: Facility, last: _Last, *, until_ms: int) -> None:
         """Add what the time since the last recommendation earned, really and in the two baselines."""
         passed_ms = until_ms - last.observed_at_ms
-        self._covered_ms += passed_ms
+        if last.scores:  # before the first prices of a class there is nothing to account for
+            self._covered_ms += passed_ms
         for name in sorted(last.scores):
             rows = {row.mode: row for row in last.scores[name].scores}
             initial = self._initial.get((facility.facility_id, name), {})

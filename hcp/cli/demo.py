@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from simulators.market import sample_start_ms
 
 from hcp.cli.children import Child, Children
 from hcp.cli.picture import Picture
@@ -24,6 +23,7 @@ from hcp.model.facilities import Fleet
 from hcp.model.units import MS_PER_SECOND
 from hcp.settings import Settings, load_settings
 from hcp.stack import StackAddresses, default_cache_dir, running_stack
+from simulators.market import sample_start_ms
 
 AGENTS: Final = ("optimizer", "fleet_monitor", "orchestrator", "resources")
 REFRESH_MS: Final = 1_000

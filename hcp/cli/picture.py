@@ -88,9 +88,16 @@ class Picture:
         if self._seen.problem:
             head.append(f"\n{self._seen.problem}", style="red")
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(Panel(self._profits(), title="profit, USD per device-hour (best in bold)"), Panel(self._modes(), title="devices by mode"))
-        grid.add_row(Panel(self._lag(), title="consumer lag, records"), Panel(self._rows(), title="rows in TimescaleDB"))
-        return Group(head, Panel(self._prices(), title="real-time energy"), grid, Panel(self._switches(), title="last switches"))
+        grid.add_row(
+            Panel(self._profits(), title="profit, USD per device-hour (best in bold)"),
+            Panel(self._modes(), title="devices by mode"),
+        )
+        grid.add_row(
+            Panel(self._lag(), title="consumer lag, records"), Panel(self._rows(), title="rows in TimescaleDB")
+        )
+        return Group(
+            head, Panel(self._prices(), title="real-time energy"), grid, Panel(self._switches(), title="last switches")
+        )
 
     def _gather_on(self) -> None:
         turn = 0
@@ -142,13 +149,27 @@ class Picture:
         table = _table("facility", "class", "devices")
         by_class: dict[tuple[str, str], list[str]] = {}
         for facility, name, mode, state, count in self._seen.modes:
-            by_class.setdefault((facility, name), []).append(f"{count} {mode}" + ("" if state == "active" else f" ({state})"))
+            by_class.setdefault((facility, name), []).append(
+                f"{count} {mode}" + ("" if state == "active" else f" ({state})")
+            )
         for (facility, name), modes in by_class.items():
             table.add_row(facility, name, ", ".join(modes))
         return table
 
     def _switches(self) -> Table:
-        table = _table("event time", "site", "class", "switch", "devices", "validate", "pause", "activate", "verify", "commit", "total ms")
+        table = _table(
+            "event time",
+            "site",
+            "class",
+            "switch",
+            "devices",
+            "validate",
+            "pause",
+            "activate",
+            "verify",
+            "commit",
+            "total ms",
+        )
         for row in self._seen.switches:
             phases = (row.validate_ms, row.pause_ms, row.activate_ms, row.verify_ms, row.commit_ms, row.total_ms)
             table.add_row(

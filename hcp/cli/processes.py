@@ -5,14 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from agents.worker import run_agent
-from controllers.service import run_controller
-from simulators.fleet import run_fleet
-from simulators.market import run_market
-from sinks.service import run_sink
 
 import agents
 import sinks
+from agents.worker import run_agent
+from controllers.service import run_controller
 from hcp.clock import wall_ms
 from hcp.errors import HcpError, SettingsError
 from hcp.fleet import load_fleet
@@ -21,6 +18,9 @@ from hcp.model.facilities import Fleet
 from hcp.model.units import EpochMs
 from hcp.settings import Settings, load_settings
 from hcp.telemetry import serve_metrics
+from simulators.fleet import run_fleet
+from simulators.market import run_market
+from sinks.service import run_sink
 
 FleetFile = Annotated[
     Path | None, typer.Option("--fleet", help="Fleet description; default: HCP_FLEET_FILE or fleet.toml.")

@@ -27,9 +27,7 @@ def profits(bootstrap: str, *, fleet: Fleet) -> ProfitSummary:
     return ledger_of(recommendations, results, fleet=fleet).summary()
 
 
-def ledger_of(
-    recommendations: list[Recommendation], results: list[ControllerResult], *, fleet: Fleet
-) -> ProfitLedger:
+def ledger_of(recommendations: list[Recommendation], results: list[ControllerResult], *, fleet: Fleet) -> ProfitLedger:
     """Merge both histories by event time; a switch decided at a price counts from that price on."""
     counts = initial_counts(fleet)
     ledger = ProfitLedger(fleet=fleet)

@@ -1,6 +1,6 @@
 """Write the first migration from the tables; later ones are written by hand, a shipped one is never edited.
 
-`python -c "from sinks.timescale.ddl import tables_sql; print(tables_sql())"` shows what a change of a record would need.
+`python -c "from sinks.timescale.ddl import tables_sql; print(tables_sql())"` shows what a changed record needs.
 """
 
 from sinks.timescale.tables import PROVENANCE, TABLES, Column, Table

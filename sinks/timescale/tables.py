@@ -1,7 +1,7 @@
 """Which table holds which record: columns derived from the record's own fields, so names can never drift apart.
 
-One systematic rename: an epoch field `observed_at_ms` is the timestamptz column `observed_at`; durations keep `_ms`. A columnar
-record gives one row per device, its columns in the singular (`modes` -> `mode`) and `device_id` added.
+One systematic rename: an epoch field `observed_at_ms` is the timestamptz column `observed_at`; durations keep `_ms`.
+A columnar record gives one row per device, its columns in the singular (`modes` -> `mode`) and `device_id` added.
 """
 
 from dataclasses import dataclass, fields
@@ -167,7 +167,9 @@ TABLES: Final[tuple[Table, ...]] = (
     _table("decisions", OrchestratorCommand, "command_id"),
     _table("controller_commands", ControllerCommand, "command_id", "device_id", chunk_hours=24),
     _table("switches", ControllerResult, "command_id", "device_id", chunk_hours=24),
-    _table("resource_states", ResourceState, "device_id", "reported_by", "kafka_partition", "kafka_offset", chunk_hours=24),
+    _table(
+        "resource_states", ResourceState, "device_id", "reported_by", "kafka_partition", "kafka_offset", chunk_hours=24
+    ),
     _table("workload_events", WorkloadEvent, "event_id"),
     _table("allocation_requests", AllocationRequest, "allocation_id"),
     _table("billing_usage", BillingUsage, "usage_id"),

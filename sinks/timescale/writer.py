@@ -1,6 +1,6 @@
 """Write batches: COPY, optimistic, with the offsets in the same transaction and fenced against another writer.
 
-A row that the database refuses is found by halving the batch and given back, so that one bad record never stops the rest.
+A row that the database refuses is found by halving the batch and given back: one bad record never stops the rest.
 """
 
 from collections import defaultdict
@@ -102,7 +102,9 @@ class Writer:
                     (offset, self._sink, topic, partition, before),
                 )
             if moved.rowcount != 1:
-                raise FencedError(f"{topic}/{partition} must be at offset {before}, was moved by another {self._sink} sink")
+                raise FencedError(
+                    f"{topic}/{partition} must be at offset {before}, was moved by another {self._sink} sink"
+                )
 
     def _store(self, batch: Sequence[Decoded]) -> list[Refused]:
         try:
