@@ -83,7 +83,9 @@ def test_bad_bytes_become_a_rejection(data: bytes | None, reason: RejectReason) 
     assert rejected.reason is reason
 
 
-@given(example=st.sampled_from(EXAMPLES), flips=st.lists(st.tuples(st.integers(10, 400), st.integers(0, 255)), max_size=4))
+@given(
+    example=st.sampled_from(EXAMPLES), flips=st.lists(st.tuples(st.integers(10, 400), st.integers(0, 255)), max_size=4)
+)
 def test_mutated_bytes_never_raise(example: object, flips: list[tuple[int, int]]) -> None:
     """Whatever a corrupt body holds, the result is a checked value or a rejection."""
     data = bytearray(encode(example))
