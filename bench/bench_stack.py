@@ -1,0 +1,53 @@
+"""Start and stop times of the embedded services; `--cold` installs into a throwaway cache first (downloads 130 MB)."""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hcp.kafka.admin import ensure_topics
+from hcp.settings import load_settings
+from hcp.stack import Stack, default_cache_dir, install
+
+WARM_SECONDS_LIMIT = 10.0
+COLD_SECONDS_LIMIT = 180.0
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cold", action="store_true", help="install into an empty cache first")
+    arguments = parser.parse_args()
+    table = Table("what", "seconds", "limit", "ratio", title="embedded stack")
+
+    def row(what: str, began: float, limit: float) -> None:
+        took = time.perf_counter() - began
+        table.add_row(what, f"{took:.1f}", f"{limit:.0f}", f"{took / limit:.2f}")
+
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # noqa: S108  # a random name within
+        Path(folder).chmod(0o755)
+        cache = Path(folder) / "cache" if arguments.cold else default_cache_dir(load_settings().cache_dir)
+        if arguments.cold:
+            began = time.perf_counter()
+            install(cache, lambda _: None)
+            row("install, empty cache", began, COLD_SECONDS_LIMIT)
+        stack = Stack(Path(folder) / "stacks" / "bench", cache)
+        for what in ("first start (format, initdb)", "warm start"):
+            began = time.perf_counter()
+            addresses = stack.up(attached=True)
+            row(what, began, WARM_SECONDS_LIMIT)
+            if what.startswith("first"):
+                began = time.perf_counter()
+                ensure_topics(addresses.kafka_bootstrap)
+                row("26 topics, 190 partitions", began, WARM_SECONDS_LIMIT)
+            began = time.perf_counter()
+            stack.down()
+            row("stop", began, WARM_SECONDS_LIMIT)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
