@@ -27,7 +27,7 @@ def main() -> None:
         took = time.perf_counter() - began
         table.add_row(what, f"{took:.1f}", f"{limit:.0f}", f"{took / limit:.2f}")
 
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # noqa: S108  # a random name within
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # a random name within
         Path(folder).chmod(0o755)
         cache = Path(folder) / "cache" if arguments.cold else default_cache_dir(load_settings().cache_dir)
         if arguments.cold:

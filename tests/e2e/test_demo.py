@@ -17,7 +17,7 @@ START_SECONDS_MAX, STOP_SECONDS_MAX = 120.0, 60.0
 
 
 def _demo(state: Path, *arguments: str) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "HCP_STATE_DIR": str(state)}
+    environment = {**os.environ, "HCP_STATE_DIR": str(state)}  # noqa: TID251  # for a child process
     command = [sys.executable, "-m", "hcp", "demo", "--speed", "3600", "--name", "e2e", *arguments]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -60,7 +60,7 @@ def test_a_recorded_price_becomes_a_verified_switch(tmp_path: Path) -> None:
 
 
 def test_a_killed_demo_leaves_no_orphan(tmp_path: Path) -> None:
-    """kill -9 of the demo ends its services and all its processes."""
+    """Kill -9 of the demo ends its services and all its processes."""
     demo = _demo(tmp_path, "--duration", "200")
     try:
         until = time.monotonic() + START_SECONDS_MAX

@@ -15,7 +15,7 @@ def _hcp(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         [sys.executable, "-m", "hcp", *arguments],
         cwd=ROOT,
-        env={**os.environ, "COLUMNS": "200", **environment},
+        env={**os.environ, "COLUMNS": "200", **environment},  # noqa: TID251  # for a child process
         capture_output=True,
         text=True,
         check=False,

@@ -27,7 +27,7 @@ def test_every_jar_is_pinned_by_a_checksum() -> None:
 @pytest.mark.parametrize(
     ("version", "enough"), [("17.0.15", True), ("25", True), ("11.0.2", False), ("1.8.0_392", False)]
 )
-def test_java_must_be_17(version: str, enough: bool) -> None:
+def test_java_must_be_17(version: str, *, enough: bool) -> None:
     """Kafka 4 needs Java 17; the old numbering is told apart."""
     assert is_new_enough(version) is enough
 
@@ -48,11 +48,11 @@ def test_a_port_in_use_that_was_asked_for_is_refused(tmp_path: Path) -> None:
         with pytest.raises(StackError, match=str(port)) as caught:
             choose(directory=tmp_path, wanted=WantedPorts(redis=port), kept=None)
         assert "\n" not in str(caught.value)
-        assert port not in {getattr(choose(directory=tmp_path, wanted=WantedPorts(), kept=None), "redis")}  # noqa: B009
+        assert port != getattr(choose(directory=tmp_path, wanted=WantedPorts(), kept=None), "redis")  # noqa: B009
 
 
 def test_the_compose_file_offers_the_same_and_no_password() -> None:
-    """Three brokers, TimescaleDB, Redis and a UI, bound to loopback, pinned, with health checks, no default password."""
+    """Three brokers, TimescaleDB and Redis, pinned, bound to loopback, without a default password."""
     text = (ROOT / "docker-compose.kafka.yml").read_text(encoding="utf-8")
     services = yaml.safe_load(text)["services"]
     images = [service["image"] for service in services.values()]
