@@ -13,6 +13,7 @@ from hcp.codecs import decode, encode
 from hcp.model.ids import id_from_content
 from hcp.model.rejections import DeadLetter, Rejected, RejectReason
 from hcp.model.steps import Cause, Step
+from hcp.model.units import EpochMs
 from hcp.telemetry import traceparent
 from hcp.topics import MARKET_PRICE, METRICS_GPU
 from tests.examples import AUDIT, PRICE, RECOMMENDATION
@@ -110,7 +111,7 @@ def test_a_defect_becomes_a_dead_letter() -> None:
         (None, RejectReason.NOT_A_RECORD),
         (b"junk", RejectReason.NOT_A_RECORD),
         (encode(AUDIT), RejectReason.WRONG_TYPE),
-        (encode(replace(PRICE, observed_at_ms=PRICE.observed_at_ms + 60_001)), RejectReason.FROM_THE_FUTURE),
+        (encode(replace(PRICE, observed_at_ms=EpochMs(PRICE.observed_at_ms + 60_001))), RejectReason.FROM_THE_FUTURE),
     ],
 )
 def test_bad_input_never_reaches_the_transformation(value: bytes | None, reason: RejectReason) -> None:
@@ -121,7 +122,7 @@ def test_bad_input_never_reaches_the_transformation(value: bytes | None, reason:
 
 def test_a_minute_of_clock_skew_is_accepted() -> None:
     """The tolerance is inclusive."""
-    ahead = replace(PRICE, observed_at_ms=PRICE.observed_at_ms + 60_000)
+    ahead = replace(PRICE, observed_at_ms=EpochMs(PRICE.observed_at_ms + 60_000))
     sent, _ = _handle(encode(ahead), lambda _value, _cause: Step())
     assert sent == []
 
