@@ -45,6 +45,7 @@ LIMIT_MS: Final = 250.0
 LOW, HIGH = 5.0, 900.0
 START_MS: Final = 1_692_493_200_000
 QUIET_POLLS: Final = 15
+BACKLOG_READS: Final = 4
 GLOBAL_PRICES: Final = (
     (PriceSeries.BTC, "BTC/USD", 26_000.0),
     (PriceSeries.DIFFICULTY, "BTC", 5.2e13),
@@ -157,7 +158,7 @@ def throughput(fleet: Fleet, *, agents: AgentProcesses, bootstrap: str, fleet_fi
     producer.flush()
     agents.start("optimizer", fleet_file=fleet_file)
     found: Found = []
-    for _ in range(20):
+    for _ in range(BACKLOG_READS):
         found = [pair for pair in read_all(bootstrap, OPTIMIZER_RECOMMENDATION.name) if pair[1].observed_at_ms > at]
         if len(found) >= BACKLOG:
             break
@@ -193,6 +194,7 @@ def bench_fleet(fleet_file: str, *, table: Table, console: Console) -> None:
         agents.start("orchestrator", "--policy", "greedy", fleet_file=fleet_file)
         at = send_prices(fleet, RecordProducer(bootstrap=bootstrap, produced_by="bench"))
         latency_rows(table, fleet_file, read_all(bootstrap, OPTIMIZER_RECOMMENDATION.name, ORCHESTRATOR_COMMAND.name))
+        console.print(table)
         agents.stop("orchestrator")
         console.print(throughput(fleet, agents=agents, bootstrap=bootstrap, fleet_file=fleet_file, at=at))
 
@@ -204,7 +206,6 @@ def main() -> None:
     table = Table("fleet", "hop", "n", "p50", "p99", "max", "p99 / limit", title=title)
     for fleet_file in sys.argv[1:] or ["fleet.demo.toml", "fleet.toml"]:
         bench_fleet(fleet_file, table=table, console=console)
-    console.print(table)
 
 
 if __name__ == "__main__":
