@@ -6,7 +6,8 @@ HcpError
 ├── OutOfRangeError        we tried to send a record that breaks a documented range
 ├── BrokerError            Kafka refused or did not answer in time
 ├── StoreError             TimescaleDB or Redis refused or did not answer in time
-│   └── FencedError        another writer took over
+│   ├── FencedError        another writer took over
+│   └── StoreUnavailableError  it is away: waiting may mend it
 ├── StackError             an embedded service cannot be installed, started or stopped
 └── MarketDataError        a recorded series cannot be read
 
@@ -52,6 +53,10 @@ class StoreError(HcpError):
 
 class FencedError(StoreError):
     """Another writer owns this work now; stop without writing."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store does not answer or broke off; the same again may succeed later."""
 
 
 class StackError(HcpError):

@@ -2,14 +2,14 @@
 
 import signal
 import threading
-import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
 from hcp.clock import seconds
 from hcp.codecs import decode
-from hcp.errors import BrokerError, FencedError, StoreError
+from hcp.errors import BrokerError, FencedError, StoreUnavailableError
 from hcp.kafka.consumer import BatchConsumer, Partition
 from hcp.kafka.producer import RecordProducer
 from hcp.kafka.records import ConsumedRecord
@@ -17,7 +17,7 @@ from hcp.model.rejections import Rejected, RejectReason
 from hcp.model.validation import check_event_time
 from hcp.settings import Settings
 from hcp.telemetry import RECORDS
-from hcp.topics import all_topics
+from hcp.topics import DEAD_SUFFIX, all_topics
 from sinks.timescale.migrations import migrate
 from sinks.timescale.writer import Decoded, Refused, Writer
 
@@ -25,6 +25,8 @@ RECORDS_MAX: Final = 10_000
 POLL_MS: Final = 200
 BACKOFF_MS_MIN: Final = 100
 BACKOFF_MS_MAX: Final = 5_000
+FROM_THE_START: Final = -2
+"""librdkafka's OFFSET_BEGINNING: a partition of which the database has nothing is read whole."""
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +48,8 @@ def run_sink(name: str, *, settings: Settings, topics: tuple[str, ...] = ()) -> 
         signal.signal(number, lambda *_: stop.set())
     dsn = settings.timescale_dsn.get_secret_value()
     _wait_for_store(lambda: migrate(dsn), stop=stop)
-    sink = Sink(name=name, settings=settings, topics=topics or tuple(topic.name for topic in all_topics()))
+    names = topics or tuple(topic.name for topic in all_topics())
+    sink = Sink(name=name, settings=settings, topics=names, stop=stop)
     try:
         _log.info("sink_ready", sink=name)
         while not stop.is_set():
@@ -56,18 +59,13 @@ def run_sink(name: str, *, settings: Settings, topics: tuple[str, ...] = ()) -> 
     return 0
 
 
-def _wait_for_store(attempt: object, *, stop: threading.Event) -> None:
-    """Call `attempt` until the database answers; says once that it does not."""
-    assert callable(attempt), "a function is expected"
+def _wait_for_store(attempt: Callable[[], object], *, stop: threading.Event) -> None:
+    """Call `attempt` until the database answers or `stop` is set; says once that it does not."""
     backoff_ms, is_logged = BACKOFF_MS_MIN, False
     while not stop.is_set():
         try:
             attempt()
-        except FencedError:
-            raise
-        except StoreError as error:
-            if "must answer" not in str(error) and "connection" not in str(error):
-                raise
+        except StoreUnavailableError as error:
             if not is_logged:
                 _log.warning("store_unavailable", error=str(error))
                 is_logged = True
@@ -82,9 +80,11 @@ def _wait_for_store(attempt: object, *, stop: threading.Event) -> None:
 class Sink:
     """One member of the sink's consumer group, and its connection."""
 
-    def __init__(self, *, name: str, settings: Settings, topics: tuple[str, ...]) -> None:
+    def __init__(self, *, name: str, settings: Settings, topics: tuple[str, ...], stop: threading.Event) -> None:
         """Join the group; offsets come from the database on every assignment."""
         self._name = name
+        self._stop = stop
+        self._records = {topic.name: topic.record for topic in all_topics()}
         self._dsn = settings.timescale_dsn.get_secret_value()
         self._writer: Writer | None = None
         self._expected: dict[Partition, int] = {}
@@ -109,13 +109,8 @@ class Sink:
             at = (record.topic, record.partition)
             following[at] = max(following.get(at, 0), record.offset + 1)
         good = self._sifted(fresh)
-        refused = self._stored(good, following)
-        if refused is None:
+        if not self._is_written(good, following):
             return
-        for each in refused:
-            detail = f"its rows must fit their table, was refused: {each.words}"[:2000]
-            self._producer.send_dead(each.record, Rejected(reason=RejectReason.STORE_REFUSED, detail=detail))
-        self._producer.flush()
         self._expected.update(following)
         try:
             self._consumer.commit(fresh)  # for lag displays; the truth is in the database
@@ -132,48 +127,72 @@ class Sink:
     def _sifted(self, records: list[ConsumedRecord]) -> list[Decoded]:
         good = []
         for record in records:
-            value = decode(record.value)
-            at_ms = getattr(value, "observed_at_ms", None)
-            if not isinstance(value, Rejected) and at_ms is not None:
-                value = check_event_time(observed_at_ms=at_ms, record_timestamp_ms=record.timestamp_ms) or value
-            if not isinstance(value, Rejected):
-                good.append(Decoded(record=record, value=value))
-            elif not record.topic.endswith(".dead"):
-                self._producer.send_dead(record, value)
+            value = self._checked(record)
+            if isinstance(value, Rejected):
+                self._refuse(record, value)
             else:
-                _log.error("dead_letter_unreadable", topic=record.topic, offset=record.offset, detail=value.detail)
+                good.append(Decoded(record=record, value=value))
         self._producer.flush()  # before any offset moves past them
         return good
 
-    def _stored(self, good: list[Decoded], following: dict[Partition, int]) -> list[Refused] | None:
-        """Store; None when the partitions must be read again (another writer was here, or the database was away)."""
+    def _checked(self, record: ConsumedRecord) -> object:
+        """Return the value of a record, or why it is none for its topic."""
+        value = decode(record.value)
+        if isinstance(value, Rejected):
+            return value
+        wanted = self._records[record.topic]
+        if type(value) is not wanted:
+            detail = f"a record of {record.topic} must be a {wanted.__name__}, was a {type(value).__name__}"
+            return Rejected(reason=RejectReason.WRONG_TYPE, detail=detail)
+        at_ms = getattr(value, "observed_at_ms", None)
+        if at_ms is None:
+            return value
+        return check_event_time(observed_at_ms=at_ms, record_timestamp_ms=record.timestamp_ms) or value
+
+    def _refuse(self, record: ConsumedRecord, rejected: Rejected) -> None:
+        """Send a dead letter; of a dead letter there is none, so that one is only logged."""
+        if record.topic.endswith(DEAD_SUFFIX):
+            _log.error("dead_letter_refused", topic=record.topic, offset=record.offset, detail=rejected.detail)
+        else:
+            self._producer.send_dead(record, rejected)
+
+    def _refuse_rows(self, refused: list[Refused]) -> None:
+        for each in refused:
+            detail = f"its rows must fit their table, was refused: {each.words}"
+            self._refuse(each.record, Rejected(reason=RejectReason.STORE_REFUSED, detail=detail))
+        self._producer.flush()
+
+    def _is_written(self, good: list[Decoded], following: dict[Partition, int]) -> bool:
+        """Store; False when it was not to be: another writer was here, or the sink is told to stop."""
         backoff_ms, is_logged = BACKOFF_MS_MIN, False
-        while True:
+        while not self._stop.is_set():
             try:
-                refused = self._open().write(good, expected=self._expected, following=following)
+                self._open().write(good, expected=self._expected, following=following, on_refused=self._refuse_rows)
             except FencedError as error:
                 _log.warning("fenced", error=str(error))
                 self._reread(tuple(following))
-                return None
-            except StoreError as error:
+                return False
+            except StoreUnavailableError as error:
                 if not is_logged:
                     _log.warning("store_unavailable", error=str(error))
                     is_logged = True
                 self._drop()
-                time.sleep(seconds(backoff_ms))
+                self._stop.wait(seconds(backoff_ms))
                 backoff_ms = min(backoff_ms * 2, BACKOFF_MS_MAX)
                 if self._is_stored(following):
-                    return []
+                    return True
             else:
                 if is_logged:
                     _log.info("store_available_again")
-                return refused
+                return True
+        return False
 
     def _is_stored(self, following: dict[Partition, int]) -> bool:
         """Whether a commit whose answer was lost had taken effect all the same."""
         try:
             found = self._open().positions(tuple(following))
-        except StoreError:
+        except StoreUnavailableError:
+            self._drop()
             return False
         return all(found.get(at) == offset for at, offset in following.items())
 
@@ -188,14 +207,15 @@ class Sink:
             self._writer = None
 
     def _assigned(self, partitions: tuple[Partition, ...]) -> None:
-        for at, offset in self._known(partitions).items():
-            self._consumer.seek(*at, offset)
+        known = self._known(partitions)
+        for at in partitions:
+            self._consumer.seek(*at, known.get(at, FROM_THE_START))
 
     def _reread(self, partitions: tuple[Partition, ...]) -> None:
         owned = set(self._consumer.assignment())
-        for at, offset in self._known(partitions).items():
-            if at in owned:
-                self._consumer.seek(*at, offset)
+        known = self._known(partitions)
+        for at in owned.intersection(partitions):
+            self._consumer.seek(*at, known.get(at, FROM_THE_START))
 
     def _known(self, partitions: tuple[Partition, ...]) -> dict[Partition, int]:
         found: dict[Partition, int] = {}
@@ -204,11 +224,11 @@ class Sink:
             nonlocal found
             try:
                 found = self._open().positions(partitions)
-            except StoreError:
+            except StoreUnavailableError:
                 self._drop()
                 raise
 
-        _wait_for_store(ask, stop=threading.Event())
+        _wait_for_store(ask, stop=self._stop)
         for at in partitions:
             self._expected.pop(at, None)
         self._expected.update(found)

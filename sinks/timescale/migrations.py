@@ -10,6 +10,7 @@ import psycopg
 import structlog
 
 from hcp.errors import StoreError
+from sinks.timescale.failures import store_error
 
 LOCK_KEY: Final = 4_811_002
 """Advisory lock of all migrations: two sinks that start at once take turns."""
@@ -54,14 +55,15 @@ def migrate(dsn: str, migrations: tuple[Migration, ...] | None = None) -> tuple[
     """Apply what is missing; return the names applied now.
 
     Raises:
-        StoreError: The database does not answer, has no TimescaleDB, or a shipped migration was edited.
+        StoreUnavailableError: The database does not answer.
+        StoreError: It has no TimescaleDB, or a shipped migration was edited.
     """
     wanted = migrations if migrations is not None else shipped()
     try:
         with psycopg.connect(dsn, connect_timeout=10) as connection:
             return _apply(connection, wanted)
     except psycopg.Error as error:
-        raise StoreError(f"migrations must apply, was refused: {str(error).strip()}") from error
+        raise store_error("migrations must apply", error) from error
 
 
 def edition_of(connection: psycopg.Connection) -> Edition:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import psycopg
 
-from hcp.errors import StoreError
+from sinks.timescale.failures import store_error
 from sinks.timescale.tables import TABLES
 
 
@@ -49,7 +49,7 @@ class Analytics:
         try:
             self._connection = psycopg.connect(dsn, autocommit=True, connect_timeout=10)
         except psycopg.Error as error:
-            raise StoreError(f"TimescaleDB must answer, was: {str(error).strip()}") from error
+            raise store_error("TimescaleDB must answer", error) from error
 
     def close(self) -> None:
         """Close the connection."""
@@ -154,4 +154,4 @@ class Analytics:
         try:
             return self._connection.execute(question.encode()).fetchall()
         except psycopg.Error as error:
-            raise StoreError(f"a question must be answered, was: {str(error).strip()}") from error
+            raise store_error("a question must be answered", error) from error

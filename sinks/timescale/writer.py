@@ -4,19 +4,21 @@ A row that the database refuses is found by halving the batch and given back: on
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 
-from hcp.errors import FencedError, StoreError
+from hcp.errors import FencedError
 from hcp.kafka.records import ConsumedRecord
+from sinks.timescale.failures import store_error
 from sinks.timescale.rows import Row, rows_of
 from sinks.timescale.tables import Table
 
-_REFUSALS: Final = (psycopg.errors.DataError, psycopg.errors.IntegrityError)
+_REFUSALS: Final = (psycopg.errors.DataError, psycopg.errors.IntegrityError, ValueError, OverflowError)
+"""The database's, and Python's own: a time beyond the year 9999 makes no row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,45 +44,59 @@ class Writer:
         """Connect.
 
         Raises:
-            StoreError: The database does not answer.
+            StoreUnavailableError: The database does not answer.
         """
         self._sink = sink
         try:
             self._connection = psycopg.connect(dsn, connect_timeout=10, autocommit=True)
         except psycopg.Error as error:
-            raise StoreError(f"TimescaleDB must answer, was: {str(error).strip()}") from error
+            raise store_error("TimescaleDB must answer", error) from error
 
     def positions(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """Return where to go on, by partition; what was never stored is absent."""
-        found = self._connection.execute(
-            "select topic, partition, next_offset from ingest_offsets where sink = %s", (self._sink,)
-        ).fetchall()
+        """Return where to go on, by partition; what was never stored is absent.
+
+        Raises:
+            StoreUnavailableError: The database went away.
+        """
+        try:
+            found = self._connection.execute(
+                "select topic, partition, next_offset from ingest_offsets where sink = %s", (self._sink,)
+            ).fetchall()
+        except psycopg.Error as error:
+            raise store_error("offsets must be read", error) from error
         wanted = set(partitions)
         return {(topic, number): offset for topic, number, offset in found if (topic, number) in wanted}
 
     def write(
-        self, batch: Sequence[Decoded], *, expected: dict[tuple[str, int], int], following: dict[tuple[str, int], int]
-    ) -> list[Refused]:
+        self,
+        batch: Sequence[Decoded],
+        *,
+        expected: dict[tuple[str, int], int],
+        following: dict[tuple[str, int], int],
+        on_refused: Callable[[list[Refused]], None],
+    ) -> None:
         """Store a batch and move the offsets from `expected` to `following`, all or nothing.
 
         Args:
             batch: Records to store; bad ones were taken out before, yet count in `following`.
             expected: Next offset of each partition as this writer knows it; absent when it has none stored.
             following: Next offset of each partition afterwards.
-
-        Returns:
-            Records whose rows were refused, each with the database's words; the rest is stored.
+            on_refused: Given the records whose rows were refused, before the rest is committed: a crash in between
+                must not lose them.
 
         Raises:
             FencedError: Another writer has moved an offset; nothing was stored.
-            StoreError: The database went away; nothing was stored.
+            StoreUnavailableError: The database went away; nothing was stored, or the answer to the commit was lost.
+            StoreError: The tables are not what they should be; nothing was stored.
         """
         try:
             with self._connection.transaction():
                 self._move(expected, following)
-                return self._store(batch)
+                refused = self._store(batch)
+                if refused:
+                    on_refused(refused)
         except psycopg.Error as error:
-            raise StoreError(f"the batch must be stored, was refused: {str(error).strip()}") from error
+            raise store_error("the batch must be stored", error) from error
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,0 +1,60 @@
+"""Records, the shipped SQL and the topics agree: a field added in one place only fails here."""
+
+import re
+from dataclasses import fields
+
+import pytest
+
+from hcp.model.recommendations import ClassRecommendation, MarketSnapshot, ModeScore
+from hcp.topics import TOPICS, all_topics
+from sinks.timescale.ddl import tables_sql
+from sinks.timescale.migrations import shipped
+from sinks.timescale.tables import SINGULAR, TABLES, Table, table_of
+
+NESTED = {"market", "classes", "scores"}
+"""Fields whose own fields are columns."""
+
+
+def _statements(sql: str) -> list[str]:
+    lines = [line for line in sql.splitlines() if not line.startswith("--")]
+    return [statement.strip() for statement in "\n".join(lines).split(";\n") if statement.strip()]
+
+
+def test_the_first_migration_is_what_the_records_say() -> None:
+    """Every column, type, null rule and enum CHECK of 0001_tables.sql follows from the records."""
+    assert _statements(shipped()[0].sql) == _statements(tables_sql())
+
+
+def test_every_topic_has_a_table() -> None:
+    """Nothing that flows is lost to analysts: dead letters included."""
+    for topic in all_topics():
+        assert table_of(topic.record).record is topic.record
+    assert len(TABLES) == len(TOPICS) + 1
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_field_is_a_column(table: Table) -> None:
+    """No field of a record is left out: its column bears its name but for the documented renames."""
+    names = table.column_names()
+    assert len(set(names)) == len(names)
+    parts = {table.record, *({MarketSnapshot, ClassRecommendation, ModeScore} & set(table.parts))}
+    for part in parts:
+        for field in fields(part):
+            if field.name not in NESTED:
+                candidates = {field.name, SINGULAR.get(field.name), field.name.removesuffix("_ms")}
+                assert candidates & set(names), f"{table.name} must have a column for {field.name}"
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_a_unique_key_is_made_of_columns_that_are_never_null(table: Table) -> None:
+    """A null in a unique key would let the same event in twice; TimescaleDB wants the time column in it."""
+    nullable = {column.name for column in table.columns() if column.is_null}
+    assert set(table.unique) <= set(table.column_names())
+    assert not set(table.unique) & nullable
+    assert table.time_column in table.unique
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    """Order is the number: each once, from 0001."""
+    numbers = [re.match(r"\d{4}", migration.name) for migration in shipped()]
+    assert [int(found.group()) for found in numbers if found] == list(range(1, len(shipped()) + 1))
