@@ -61,7 +61,7 @@ def test_two_stacks_run_side_by_side(services: StackAddresses, tmp_path: Path) -
 
 
 def test_services_die_with_their_owner_and_start_again(tmp_path: Path) -> None:
-    """kill -9 of the owner ends all services; what it left behind does not hinder the next start, and data stays."""
+    """Kill -9 of the owner ends all services; what it left behind does not hinder the next start, and data stays."""
     directory = tmp_path / "stacks" / "owned"
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(directory), str(_cache())], stdout=subprocess.PIPE)
     assert owner.stdout is not None
