@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import structlog
@@ -19,9 +19,13 @@ from hcp.settings import Settings
 from hcp.telemetry import RECORDS
 from hcp.topics import DEAD_SUFFIX, all_topics
 from sinks.timescale.migrations import migrate
+from sinks.timescale.rows import row_count
 from sinks.timescale.writer import Decoded, Refused, Writer
 
-RECORDS_MAX: Final = 10_000
+RECORDS_MAX: Final = 2_000
+"""A poll's: of full telemetry batches 2,000 are 70 MB."""
+ROWS_MAX: Final = 20_000
+"""A transaction's, and the last record's more: a backlog of columnar records must not fill the memory."""
 POLL_MS: Final = 200
 BACKOFF_MS_MIN: Final = 100
 BACKOFF_MS_MAX: Final = 5_000
@@ -88,6 +92,7 @@ class Sink:
         self._dsn = settings.timescale_dsn.get_secret_value()
         self._writer: Writer | None = None
         self._expected: dict[Partition, int] = {}
+        self._behind: set[Partition] = set()
         self._producer = RecordProducer(bootstrap=settings.kafka_bootstrap, produced_by=f"sink.{name}")
         self._consumer = BatchConsumer(
             bootstrap=settings.kafka_bootstrap,
@@ -98,22 +103,20 @@ class Sink:
         )
 
     def turn(self) -> None:
-        """Take one batch through: decode, dead-letter what is bad, store the rest, commit."""
-        records = self._consumer.poll(records_max=RECORDS_MAX, timeout_ms=POLL_MS)
-        fresh = [each for each in records if each.offset >= self._expected.get((each.topic, each.partition), 0)]
-        if not fresh:
-            return
-        following: dict[Partition, int] = {}
-        for record in fresh:
-            RECORDS.labels(f"sink.{self._name}", record.topic).inc()
-            at = (record.topic, record.partition)
-            following[at] = max(following.get(at, 0), record.offset + 1)
-        good = self._sifted(fresh)
-        if not self._is_written(good, following):
-            return
-        self._expected.update(following)
+        """Take one poll through: decode, dead-letter what is bad, store the rest part by part, commit."""
+        stored: list[ConsumedRecord] = []
+        for taken, good in self._parts(self._fresh(self._consumer.poll(records_max=RECORDS_MAX, timeout_ms=POLL_MS))):
+            following: dict[Partition, int] = {}
+            for record in taken:
+                RECORDS.labels(f"sink.{self._name}", record.topic).inc()
+                at = (record.topic, record.partition)
+                following[at] = max(following.get(at, 0), record.offset + 1)
+            if not self._is_written(good, following):
+                break  # the rest is read again
+            self._expected.update(following)
+            stored += taken
         try:
-            self._consumer.commit(fresh)  # for lag displays; the truth is in the database
+            self._consumer.commit(stored)  # for lag displays; the truth is in the database
         except BrokerError as error:
             _log.warning("commit_failed", error=str(error))
 
@@ -124,16 +127,39 @@ class Sink:
         if self._writer is not None:
             self._writer.close()
 
-    def _sifted(self, records: list[ConsumedRecord]) -> list[Decoded]:
-        good = []
+    def _fresh(self, records: list[ConsumedRecord]) -> list[ConsumedRecord]:
+        """Leave out what the database has; once per partition say so, for a topic made anew looks the same."""
+        fresh = []
+        for record in records:
+            at = (record.topic, record.partition)
+            if record.offset >= self._expected.get(at, 0):
+                fresh.append(record)
+            elif at not in self._behind:
+                self._behind.add(at)
+                words = {"offset": record.offset, "stored_offset": self._expected[at]}
+                _log.warning("offset_behind_store", topic=record.topic, partition=record.partition, **words)
+        return fresh
+
+    def _parts(self, records: list[ConsumedRecord]) -> Iterator[tuple[list[ConsumedRecord], list[Decoded]]]:
+        """Decode and cut into parts of about ROWS_MAX rows; a part's dead letters are delivered before it is stored."""
+        taken: list[ConsumedRecord] = []
+        good: list[Decoded] = []
+        rows = 0
         for record in records:
             value = self._checked(record)
+            taken.append(record)
             if isinstance(value, Rejected):
                 self._refuse(record, value)
             else:
                 good.append(Decoded(record=record, value=value))
-        self._producer.flush()  # before any offset moves past them
-        return good
+                rows += row_count(value)
+            if rows >= ROWS_MAX:
+                self._producer.flush()
+                yield taken, good
+                taken, good, rows = [], [], 0
+        if taken:
+            self._producer.flush()
+            yield taken, good
 
     def _checked(self, record: ConsumedRecord) -> object:
         """Return the value of a record, or why it is none for its topic."""

@@ -25,6 +25,13 @@ def rows_of(value: object, record: ConsumedRecord) -> tuple[Table, list[Row]]:
     return table, [(*(_scalar(getattr(value, column.field), column) for column in table.columns()), *origin)]
 
 
+def row_count(value: object) -> int:
+    """Return how many rows a record gives, without making them."""
+    if isinstance(value, Recommendation):
+        return sum(len(scored.scores) for scored in value.classes)
+    return len(value.device_indexes) if hasattr(value, "device_indexes") else 1
+
+
 def timestamp(at_ms: int) -> datetime | None:
     """Turn epoch milliseconds into a timestamptz value; negative means none."""
     return None if at_ms < 0 else datetime.fromtimestamp(at_ms / MS_PER_SECOND, tz=UTC)

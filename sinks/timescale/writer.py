@@ -17,7 +17,13 @@ from sinks.timescale.failures import store_error
 from sinks.timescale.rows import Row, rows_of
 from sinks.timescale.tables import Table
 
-_REFUSALS: Final = (psycopg.errors.DataError, psycopg.errors.IntegrityError, ValueError, OverflowError)
+_REFUSALS: Final = (
+    psycopg.errors.DataError,
+    psycopg.errors.IntegrityError,
+    psycopg.errors.ProgramLimitExceeded,  # an OperationalError by class, but waiting mends no value that is too long
+    ValueError,
+    OverflowError,
+)
 """The database's, and Python's own: a time beyond the year 9999 makes no row."""
 
 
