@@ -140,7 +140,7 @@ def read_state(path: Path) -> State | None:
         supervisor = Identity(**raw.pop("supervisor"))
         services = {name: Identity(**each) for name, each in raw.pop("services").items()}
         return State(**{**raw, "supervisor": supervisor, "owner": _identity(raw["owner"]), "services": services})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
