@@ -14,7 +14,7 @@ from fastavro import parse_schema, schemaless_writer
 
 import schemas
 from hcp.codecs import encode, fingerprint_of
-from hcp.kafka.admin import ensure_topics
+from hcp.kafka.admin import ensure_topics, group_lag
 from hcp.kafka.producer import RecordProducer
 from hcp.kafka.records import ConsumedRecord
 from hcp.model.markets import SERIES_RULES, MarketPrice, PriceSeries
@@ -34,6 +34,8 @@ GLOBAL_PRICES: Final = (
     (PriceSeries.BLOCK_SUBSIDY, "BTC", 6.25),
     (PriceSeries.BLOCK_FEES, "BTC", 0.2),
 )
+BACKLOG: Final = 2_000
+COMMIT_SECONDS_MAX: Final = 20.0
 _minutes = count(1)
 
 
@@ -226,6 +228,21 @@ def test_a_killed_optimizer_goes_on_from_its_recovered_table(flow: Flow) -> None
     assert advice.market.energy_price_usd_per_mwh == 40.0
     assert [each.device_class for each in advice.classes] == [each.device_class for each in full.classes]
     assert flow.reader.present(_caused_by(flow.address(late))) == []
+
+
+def test_a_backlog_after_a_restart_loses_nothing(flow: Flow, services: StackAddresses) -> None:
+    """Each price that arrived while the optimizer was down is answered, and its offset committed."""
+    assert flow.agents.stop("optimizer") == 0
+    prices = [_price(float(number % 90), site=SITES[number % 2]) for number in range(BACKLOG)]
+    flow.send(*prices)
+    flow.agents.start("optimizer")
+    sent = {price.observed_at_ms for price in prices}
+    flow.reader.find(
+        lambda _, value: isinstance(value, Recommendation) and value.observed_at_ms in sent, count=len(prices)
+    )
+    until = time.monotonic() + COMMIT_SECONDS_MAX
+    while lag := group_lag(services.kafka_bootstrap, "hcp-optimizer", [MARKET_PRICE.name]):
+        assert time.monotonic() < until, f"all offsets must be committed, was {lag} behind"
 
 
 def test_a_second_worker_joins_and_takes_over_without_loss(flow: Flow) -> None:
