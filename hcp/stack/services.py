@@ -37,6 +37,7 @@ class Layout:
 
 # Internal topics at replication 1, with four partitions: every partition costs files and start-up time. The
 # broker never deletes by itself: recorded years are replayed with their own timestamps, old to any retention.
+# A broker that was killed may register again only when its former session has run out: 9 s by default.
 KAFKA_PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -59,6 +60,8 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 """
 
 LOG4J_PROPERTIES = """\
