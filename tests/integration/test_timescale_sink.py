@@ -304,9 +304,8 @@ def test_a_backlog_of_columns_is_stored_part_by_part(
     with sink_process(services, database, tmp_path, METRICS_ASIC.name):
         wait_until(lambda: database.count(mine, own.cluster_id) >= size * batches, "all rows")
     assert database.count(mine, own.cluster_id) == size * batches
-    assert (
-        database.count(f"(select distinct device_id, observed_at from {mine}) as d", own.cluster_id) == size * batches
-    )
+    keys = database.ask("select distinct device_id, observed_at from asic_telemetry")
+    assert len(keys) == size * batches
 
 
 def test_a_topic_behind_the_store_is_said(
