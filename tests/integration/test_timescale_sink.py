@@ -186,7 +186,6 @@ def test_every_record_reaches_its_table_once(
 
 def _all_read(services: StackAddresses, database: Database) -> bool:
     """Whether the sink's stored offsets are the ends of the topics the examples went to."""
-
     consumer = Consumer({"bootstrap.servers": services.kafka_bootstrap, "group.id": "test-ends"})
     try:
         rows = database.ask("select topic, partition, next_offset from ingest_offsets")
