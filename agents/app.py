@@ -5,7 +5,7 @@ from typing import Any, Final
 import faust
 
 from agents.flush import BoundedProducer
-from agents.recovery import order_recovery
+from agents.recovery import stop_flow_first
 from hcp.settings import Settings
 from hcp.topics import DECISION_PARTITIONS
 
@@ -49,5 +49,5 @@ def make_app(
     }
     app = faust.App(f"hcp-{name}{app_suffix}", **options)
     setattr(app.producer_transport, "Producer", BoundedProducer)  # noqa: B010  # per app; the class stays as it is
-    order_recovery(app)
+    stop_flow_first(app)
     return app
