@@ -80,3 +80,4 @@ def test_services_die_with_their_owner_and_start_again(tmp_path: Path) -> None:
         stack.down()
     stack.down()  # nothing runs: no effect, no error
     assert _wait_gone(_pids(stack)) == []
+    stack.wipe()  # its data lies outside tmp_path when that is closed to the account of PostgreSQL
