@@ -196,7 +196,7 @@ class Sink:
                 self._open().write(good, expected=self._expected, following=following, on_refused=self._refuse_rows)
             except FencedError as error:
                 _log.warning("fenced", error=str(error))
-                self._reread(tuple(following))
+                self._reread()
                 return False
             except StoreUnavailableError as error:
                 if not is_logged:
@@ -237,10 +237,11 @@ class Sink:
         for at in partitions:
             self._consumer.seek(*at, known.get(at, FROM_THE_START))
 
-    def _reread(self, partitions: tuple[Partition, ...]) -> None:
-        owned = set(self._consumer.assignment())
-        known = self._known(partitions)
-        for at in owned.intersection(partitions):
+    def _reread(self) -> None:
+        """Go back to what is stored, on every partition: a poll is stored in parts, and later ones were not yet."""
+        owned = self._consumer.assignment()
+        known = self._known(owned)
+        for at in owned:
             self._consumer.seek(*at, known.get(at, FROM_THE_START))
 
     def _known(self, partitions: tuple[Partition, ...]) -> dict[Partition, int]:

@@ -303,7 +303,7 @@ def test_a_backlog_of_columns_is_stored_part_by_part(
     with sink_process(services, database, tmp_path, METRICS_ASIC.name):
         wait_until(lambda: database.count(mine, own.cluster_id) >= size * batches, "all rows")
     assert database.count(mine, own.cluster_id) == size * batches
-    keys = database.ask("select distinct device_id, observed_at from asic_telemetry")
+    keys = database.ask(f"select distinct device_id, observed_at from {mine}", own.cluster_id)  # noqa: S608  # as above
     assert len(keys) == size * batches
 
 
