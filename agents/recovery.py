@@ -8,7 +8,10 @@ of each partition after a restart with a backlog; known as faust-streaming issue
 from typing import Any
 
 import faust
+import structlog
 from faust.tables.recovery import Recovery
+
+_log = structlog.get_logger(__name__)
 
 
 class StoppedFlowRecovery(Recovery):
@@ -20,6 +23,18 @@ class StoppedFlowRecovery(Recovery):
         consumer.stop_flow()
         await consumer.wait_for_stopped_flow()
         await super().on_recovery_completed(generation_id)
+        self._say_ready()
+
+    async def _resume_streams(self, generation_id: int = 0) -> None:
+        """Go on where there is no table to recover: a worker without a partition of its own."""
+        await super()._resume_streams(generation_id)
+        self._say_ready()
+
+    def _say_ready(self) -> None:
+        """Log `agent_ready` now that records flow; Faust's own signals fire before it has opened the flow."""
+        consumer: Any = self.app.consumer
+        if consumer.flow_active:  # another rebalance may have come in between
+            _log.info("agent_ready", app=self.app.conf.id, partitions=len(consumer.assignment()))
 
 
 def stop_flow_first(app: faust.App) -> None:

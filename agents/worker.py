@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import faust
-import structlog
 import uvloop
 
 from agents import fleet_monitor, optimizer, orchestrator, resources
@@ -25,8 +24,6 @@ REGISTER: Final[dict[str, Callable[[faust.App, Deps], None]]] = {
     "resources": resources.register,
 }
 
-_log = structlog.get_logger(__name__)
-
 
 def run_agent(name: str, *, settings: Settings, fleet: Fleet, policy: str = "threshold", app_suffix: str = "") -> int:
     """Run an agent until SIGTERM or SIGINT; return the exit code.
@@ -45,21 +42,12 @@ def run_agent(name: str, *, settings: Settings, fleet: Fleet, policy: str = "thr
     app = make_app(name, settings=settings, partitions=partitions, app_suffix=app_suffix)
     REGISTER[name](app, Deps(fleet=fleet, policy=chosen, process=f"agent.{name}"))
     _make_changelogs(app, bootstrap=settings.kafka_bootstrap)
-    _announce(app, name)
     worker = faust.Worker(app, loglevel="WARNING", quiet=True, redirect_stdouts=False)
     try:
         worker.execute_from_commandline()  # never returns: it raises SystemExit
     except SystemExit as ended:
         code = ended.code
     return code if isinstance(code, int) else 0
-
-
-def _announce(app: faust.App, name: str) -> None:
-    """Log `agent_ready` once the partitions are assigned and the tables recovered."""
-
-    @app.on_rebalance_complete.connect
-    async def recovered(*_: Any, **_extra: Any) -> None:  # noqa: ANN401  # a faust signal
-        _log.info("agent_ready", agent=name)
 
 
 def _make_changelogs(app: faust.App, *, bootstrap: str) -> None:
