@@ -34,7 +34,7 @@ GLOBAL_PRICES: Final = (
     (PriceSeries.BLOCK_SUBSIDY, "BTC", 6.25),
     (PriceSeries.BLOCK_FEES, "BTC", 0.2),
 )
-BACKLOG: Final = 2_000
+BACKLOG: Final = 5_000
 COMMIT_SECONDS_MAX: Final = 20.0
 _minutes = count(1)
 
