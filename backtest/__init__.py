@@ -1,0 +1,1 @@
+"""Backtests: policies replayed over recorded markets, beside the best that could have been done."""
