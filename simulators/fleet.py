@@ -61,9 +61,10 @@ class FleetRun:
         until_ms = wall_ms() + CATCH_UP_MS_MAX
         total = 0
         while not stop.is_set and wall_ms() < until_ms:
+            was_assigned = bool(self._consumer.assignment())
             came = self.follow(timeout_ms=CATCH_UP_POLL_MS)
             total += came
-            if not came and self._consumer.assignment():
+            if was_assigned and not came:  # partitions that came during the poll may not have been fetched from yet
                 break
         _log.info("fleet_caught_up", results=total)
 

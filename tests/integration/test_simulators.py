@@ -100,11 +100,12 @@ def _start_fleet(services: StackAddresses, *arguments: str) -> subprocess.Popen[
 
 
 def test_the_fleet_follows_results_and_knows_them_after_kill(services: StackAddresses) -> None:
-    """A committed switch shows in telemetry, and still does when the simulator was killed and started again."""
+    """Committed switches show in telemetry, and still do when the simulator was killed and started again."""
     ensure_topics(services.kafka_bootstrap)
     shard = next(shard for shard in DEMO.shards() if shard.cluster_id == "tx-south.asic-1")
     producer = RecordProducer(bootstrap=services.kafka_bootstrap, produced_by="test")
-    producer.send(_committed(shard.shard_id, index=2))
+    producer.send(_committed(shard.shard_id, index=2, mode=DeviceMode.SLEEP))
+    producer.send(_committed(shard.shard_id, index=3, mode=DeviceMode.MINING))
     producer.flush()
     for _ in range(2):
         consumer = _consumer(services, METRICS_ASIC.name)
@@ -120,25 +121,24 @@ def test_the_fleet_follows_results_and_knows_them_after_kill(services: StackAddr
         assert batch.modes[3] is DeviceMode.MINING
 
 
-def _committed(shard_id: str, *, index: int) -> ControllerResult:
+def _committed(shard_id: str, *, index: int, mode: DeviceMode) -> ControllerResult:
+    """Return a switch of one device; its epoch is the time, so that it outranks what other tests left on the topic."""
     cluster_id = shard_id.rsplit("/", 1)[0]
-    first = replace(
+    single = {name: value[:1] for name in RESULT.__slots__ if isinstance(value := getattr(RESULT, name), tuple)}
+    told = {
+        "device_indexes": (index,),
+        "epochs": (time.time_ns() // 1_000_000,),
+        "outcomes": (DeviceOutcome.COMMITTED,),
+        "modes": (mode,),
+    }
+    return replace(
         RESULT,
         facility_id=cluster_id.split(".")[0],
         cluster_id=cluster_id,
         shard_id=shard_id,
         device_class="s21",
-        from_mode=DeviceMode.MINING,
-        to_mode=DeviceMode.SLEEP,
-    )
-    count = len(first.device_indexes)
-    indexes = (index, *(n for n in range(20, 20 + count - 1)))
-    return replace(
-        first,
-        device_indexes=indexes,
-        epochs=(5,) * count,
-        outcomes=(DeviceOutcome.COMMITTED,) * count,
-        modes=(DeviceMode.SLEEP,) * count,
+        to_mode=mode,
+        **(single | told),
     )
 
 
