@@ -33,9 +33,18 @@ class Guard:
         self._topic, self._process, self._sender, self._states = topic, process, sender, states
 
     async def handle(self, event: "faust.EventT[bytes]", transform: Transform) -> None:
-        """Handle one event to the end: state written and outputs queued, or a dead letter queued."""
+        """Handle one event to the end: outputs on the broker, then state written; or a dead letter on the broker.
+
+        In this order a process that dies in between does the whole event again, and its outputs have the same ids; the
+        other way round the state would call the event a duplicate, and its outputs would be lost. The lock keeps the
+        other agents of this table out while the broker is waited for.
+        """
         record = record_of(event)
         RECORDS.labels(self._process, record.topic).inc()
+        async with self._states.lock:
+            await self._handle(record, transform)
+
+    async def _handle(self, record: ConsumedRecord, transform: Transform) -> None:
         step = self._step(record, transform)
         try:
             if not isinstance(step, Rejected):
@@ -73,10 +82,9 @@ class Guard:
         if step.ignored is not None:
             IGNORED.labels(self._process, record.topic, step.ignored).inc()
         outgoing = self._sender.prepare(step.outputs, trace=record.headers)  # all encode, or none is sent
+        await self._sender.deliver(outgoing)
         for key, state in step.updates:
             self._states.set(key, state)
-        for message in outgoing:
-            await self._sender.send(message)
 
 
 def record_of(event: "faust.EventT[bytes]") -> ConsumedRecord:

@@ -1,10 +1,15 @@
 """Send records from an agent: key, partition and headers by the registry, through the app's own producer."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 from uuid import UUID
 
 import faust
+import structlog
+from aiokafka.errors import KafkaError
+from faust.exceptions import ProducerSendError
 
 from hcp.codecs import encode
 from hcp.kafka.dead_letters import dead_letter
@@ -13,6 +18,9 @@ from hcp.model.ids import id_from_content
 from hcp.model.rejections import Rejected
 from hcp.telemetry import REJECTED, SENT, traceparent
 from hcp.topics import Topic, dead_topic_of, topic_of
+
+RETRY_SECONDS: Final = 0.5
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +35,11 @@ class Outgoing:
 
 
 class Sender:
-    """Queues records on the app's producer; Faust flushes it before it commits what caused them."""
+    """Puts records on the broker through the app's producer, before the guard writes state or Faust commits."""
 
     def __init__(self, app: faust.App, *, process: str) -> None:
         """Send as `process`."""
         self._app, self._process = app, process
-        self._topics: dict[str, faust.TopicT] = {}
 
     def prepare(self, values: Iterable[object], *, trace: tuple[tuple[str, bytes], ...] = ()) -> list[Outgoing]:
         """Encode all records first, so that a record that cannot be encoded leaves nothing half sent.
@@ -54,23 +61,49 @@ class Sender:
             topic=topic, key=topic.key_of(value), value=data, partition=topic.partition_of(value), headers=headers
         )
 
-    async def send(self, message: Outgoing) -> None:
-        """Queue one record."""
-        name = message.topic.name
-        known = self._topics.get(name)
-        if known is None:
-            known = self._app.topic(
-                name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+    async def deliver(self, messages: Sequence[Outgoing]) -> None:
+        """Send records and wait until the broker has them all; a broker that is away is waited for.
+
+        Faust itself only logs a send that failed, and would then commit what caused it.
+        """
+        producer = self._app.producer
+        waiting = list(messages)
+        while waiting:
+            sent = [(message, await self._send(producer, message)) for message in waiting]
+            waiting = [message for message, acknowledged in sent if not await _arrived(acknowledged)]
+            if waiting:
+                _log.warning("delivery_retried", process=self._process, records=len(waiting))
+                await asyncio.sleep(RETRY_SECONDS)
+        for message in messages:
+            SENT.labels(self._process, message.topic.name).inc()
+
+    async def _send(self, producer: Any, message: Outgoing) -> Awaitable[object] | None:  # noqa: ANN401  # Faust's
+        """Hand one record to the producer; None when it takes none now."""
+        try:
+            acknowledged: Awaitable[object] = await producer.send(
+                message.topic.name, message.key, message.value, message.partition, None, message.headers
             )
-            self._topics[name] = known
-        await known.send(key=message.key, value=message.value, partition=message.partition, headers=message.headers)
-        SENT.labels(self._process, name).inc()
+        except ProducerSendError as error:
+            _log.warning("send_failed", process=self._process, topic=message.topic.name, error=str(error))
+            return None
+        return acknowledged
 
     async def send_dead(self, record: ConsumedRecord, rejected: Rejected, *, topic: Topic) -> None:
-        """Queue a refused record on its dead-letter topic, whole and with the reason."""
+        """Put a refused record on its dead-letter topic, whole and with the reason."""
         letter = dead_letter(record, rejected, rejected_by=self._process)
         REJECTED.labels(self._process, topic.name, rejected.reason.value).inc()
-        await self.send(self._outgoing(dead_topic_of(topic), letter, trace=dict(record.headers)))
+        await self.deliver([self._outgoing(dead_topic_of(topic), letter, trace=dict(record.headers))])
+
+
+async def _arrived(acknowledged: Awaitable[object] | None) -> bool:
+    if acknowledged is None:
+        return False
+    try:
+        await acknowledged
+    except KafkaError as error:
+        _log.warning("delivery_failed", error=repr(error))
+        return False
+    return True
 
 
 def _trace_id(headers: dict[str, bytes]) -> str | None:

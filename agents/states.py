@@ -4,6 +4,7 @@ The table itself holds raw bytes, since Faust offers tables no codec of one's ow
 hold the same thing.
 """
 
+import asyncio
 from typing import Any, Final, Generic, TypeVar
 
 import faust
@@ -19,6 +20,7 @@ class States(Generic[State]):
     def __init__(self, app: faust.App, name: str, *, state: type[State], partitions: int) -> None:
         """Make the table `name` with its own changelog, partitioned as its source topics are."""
         self._table: Any = app.Table(name, partitions=partitions, key_type=bytes, value_type=bytes)
+        self.lock = asyncio.Lock()
         self._decode = msgspec.msgpack.Decoder(state).decode
         self._encode = msgspec.msgpack.Encoder().encode
 

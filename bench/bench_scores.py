@@ -20,12 +20,12 @@ from hcp.model.resources import ResourceState, StateReporter, state_key
 from hcp.model.steps import Cause, Step
 from hcp.model.units import EpochMs
 from streams.allocation import on_command, on_observed
+from streams.inventory import SiteInventory, on_resource_state
 from streams.market import MarketState, apply_price
 from streams.optimizer import on_price
-from streams.orchestrator import on_recommendation, on_resource_state
+from streams.orchestrator import on_recommendation
 from streams.policies import policy_named
 from streams.shards import ShardAllocation
-from streams.site import SiteState
 
 START_MS = 1_700_000_000_000
 ROUNDS = 200
@@ -41,7 +41,7 @@ class Site:
 
     facility: Facility
     market: MarketState
-    state: SiteState
+    inventory: SiteInventory
     shards: dict[str, ShardAllocation]
 
 
@@ -94,7 +94,7 @@ def observed(facility: Facility, at_ms: int) -> Iterator[ResourceState]:
             )
 
 
-def step_of(result: Step[object] | Rejected | Step[SiteState] | Step[ShardAllocation] | Step[MarketState]) -> Step:  # type: ignore[type-arg]
+def step_of(result: Step[object] | Rejected | Step[SiteInventory] | Step[ShardAllocation] | Step[MarketState]) -> Step:  # type: ignore[type-arg]
     """Return the step; a rejection ends the benchmark."""
     assert isinstance(result, Step), result
     return result
@@ -106,13 +106,13 @@ def warm(fleet: Fleet, facility: Facility) -> Site:
     for price in all_prices(fleet, facility, START_MS):
         market, _ = apply_price(market, price)
     assert market is not None
-    state: SiteState | None = None
+    inventory: SiteInventory | None = None
     shards: dict[str, ShardAllocation] = {}
     for report in observed(facility, START_MS):
-        state = step_of(on_resource_state(state, report, fleet=fleet, cause=CAUSE)).updates[0][1]
+        inventory = step_of(on_resource_state(inventory, report, fleet=fleet, cause=CAUSE)).updates[0][1]
         shards.update(step_of(on_observed(shards, report, fleet=fleet, cause=CAUSE)).updates)
-    assert state is not None
-    return Site(facility=facility, market=market, state=state, shards=shards)
+    assert inventory is not None
+    return Site(facility=facility, market=market, inventory=inventory, shards=shards)
 
 
 def timed_ms(work: Callable[[], object], rounds: int) -> list[float]:
@@ -132,9 +132,11 @@ def decide_everything(fleet: Fleet, sites: list[Site]) -> int:
     for site in sites:
         energy = site.facility.energy_market
         spike = price_of(site.facility, PriceSeries.ENERGY_REAL_TIME, energy, 2_000.0, START_MS + 300_000)
-        recommendation = step_of(on_price(site.market, spike, fleet=fleet, cause=CAUSE)).outputs[0]
+        recommendation = step_of(
+            on_price(site.market, spike, inventory=site.inventory, fleet=fleet, cause=CAUSE)
+        ).outputs[0]
         assert isinstance(recommendation, Recommendation)
-        decided = step_of(on_recommendation(site.state, recommendation, fleet=fleet, policy=policy, cause=CAUSE))
+        decided = step_of(on_recommendation(None, recommendation, fleet=fleet, policy=policy, cause=CAUSE))
         for command in decided.outputs:
             assert isinstance(command, OrchestratorCommand)
             moved += command.device_count
@@ -152,7 +154,7 @@ def main() -> int:
             price = price_of(
                 site.facility, PriceSeries.ENERGY_REAL_TIME, site.facility.energy_market, 31.0, START_MS + 300_000
             )
-            step_of(on_price(site.market, price, fleet=fleet, cause=CAUSE))
+            step_of(on_price(site.market, price, inventory=site.inventory, fleet=fleet, cause=CAUSE))
 
     scored = timed_ms(rescore, ROUNDS)
     median_s = statistics.median(scored) / 1e3

@@ -7,13 +7,13 @@ from hcp.model.commands import DecisionAction, DecisionReason, OrchestratorComma
 from hcp.model.devices import DeviceKind, DeviceMode
 from hcp.model.facilities import Facility
 from hcp.model.ids import id_from_content
-from hcp.model.recommendations import ClassRecommendation, Recommendation
+from hcp.model.recommendations import ClassDevices, ClassRecommendation, Recommendation
 from hcp.model.steps import Cause
 from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE, MS_PER_SECOND
 from streams.economics import flip_usd_per_mwh
 from streams.guards import timing_reason
 from streams.policies import Choice, ClassView, Policy, hold
-from streams.site import ClassState, PendingSwitch, SiteState
+from streams.site import ClassState, PendingSwitch
 
 _FLIP_MAX: Final = 1e15
 _SWEEP_MS: Final = 10 * MS_PER_MINUTE
@@ -29,16 +29,11 @@ class Limits:
 
     Attributes:
         price_age_ms_max: Event-time age of the energy price above which a site holds; MISO publishes hourly.
-        telemetry_age_ms_max: Event-time age of a shard's telemetry above which its devices are not moved.
-        telemetry_wall_ms_max: The same by broker timestamps; telemetry is stale when both are exceeded. In live
-            operation the first decides; in a replay at a thousand times the speed, a tick is half an hour apart.
         pending_ms_max: Event time after which a switch that nobody confirmed no longer blocks its class.
         pending_wall_ms_max: The same by broker timestamps, for live operation; whichever comes first.
     """
 
     price_age_ms_max: int = 150 * MS_PER_MINUTE
-    telemetry_age_ms_max: int = 30 * MS_PER_MINUTE
-    telemetry_wall_ms_max: int = 10 * MS_PER_SECOND
     pending_ms_max: int = 6 * MS_PER_HOUR
     pending_wall_ms_max: int = 60 * MS_PER_SECOND
 
@@ -54,10 +49,9 @@ class Situation:
         facility: The site.
         kind: Of the class's devices.
         scores: The class's scores.
-        recommendation: Where they come from.
+        devices: The class's devices as counted with them.
+        recommendation: Where both come from.
         known: What the class did last.
-        movable: Devices that may be moved, by mode; modes without any are left out.
-        is_telemetry_stale: Whether devices are left out because their telemetry is too old.
         cause: The record of the recommendation.
         limits: How old what we know may be.
     """
@@ -65,12 +59,15 @@ class Situation:
     facility: Facility
     kind: DeviceKind
     scores: ClassRecommendation
+    devices: ClassDevices
     recommendation: Recommendation
     known: ClassState
-    movable: dict[DeviceMode, int]
-    is_telemetry_stale: bool
     cause: Cause
     limits: Limits
+
+    def movable_count(self, mode: DeviceMode) -> int:
+        """Return how many devices may leave a mode."""
+        return next((count.movable_count for count in self.devices.modes if count.mode is mode), 0)
 
     def view(self, from_mode: DeviceMode) -> ClassView:
         """Return what the policy sees of the devices in one mode."""
@@ -78,13 +75,14 @@ class Situation:
             recommendation=self.scores,
             kind=self.kind,
             from_mode=from_mode,
-            device_count=self.movable.get(from_mode, 0),
+            device_count=self.movable_count(from_mode),
             price_age_ms=price_age_ms(self.recommendation),
         )
 
 
 def decide_class(situation: Situation, *, policy: Policy) -> tuple[ClassState, OrchestratorCommand | None]:
     """Return what the class did, and its decision if it is to be published."""
+    situation = replace(situation, known=_confirmed(situation))
     situation = replace(situation, known=_without_expired(situation))
     known = situation.known
     view, choice = _choose(situation, policy=policy)
@@ -101,31 +99,12 @@ def decide_class(situation: Situation, *, policy: Policy) -> tuple[ClassState, O
         to_mode=choice.to_mode,
         ordered_at_ms=now_ms,
         ordered_wall_ms=situation.cause.timestamp_ms,
+        epoch_max=situation.devices.epoch_max,
     )
     known = replace(known, pending=pending, last_reason=choice.reason)
     if view.from_mode is not _majority(situation):
         return replace(known, swept_at_ms=now_ms), command
     return replace(known, switched_at_ms=now_ms, is_powered_up=_raises_power(view, choice)), command
-
-
-def movable_devices(
-    site: SiteState, scores: ClassRecommendation, *, now_ms: int, wall_ms: int, limits: Limits
-) -> tuple[dict[DeviceMode, int], bool]:
-    """Count what may move in each mode of a class, and say whether some was left out for stale telemetry."""
-    movable: dict[DeviceMode, int] = {}
-    is_stale = False
-    modes = tuple(row.mode for row in scores.scores)
-    for shard in site.shards:
-        if shard.device_class != scores.device_class:
-            continue
-        is_old = now_ms - shard.seen_at_ms > limits.telemetry_age_ms_max
-        if is_old and wall_ms - shard.seen_wall_ms > limits.telemetry_wall_ms_max:
-            is_stale = True
-            continue
-        for count in shard.counts:
-            if count.movable > 0 and count.mode in modes:
-                movable[count.mode] = movable.get(count.mode, 0) + count.movable
-    return movable, is_stale
 
 
 def price_age_ms(recommendation: Recommendation) -> int | None:
@@ -166,8 +145,8 @@ def _blocked(situation: Situation) -> DecisionReason | None:
         return DecisionReason.PRICE_STALE
     if situation.known.pending is not None:
         return DecisionReason.SWITCH_PENDING
-    if not situation.movable:
-        return DecisionReason.TELEMETRY_STALE if situation.is_telemetry_stale else DecisionReason.NO_DEVICES
+    if not _by_count(situation):
+        return DecisionReason.TELEMETRY_STALE if situation.devices.stale_count else DecisionReason.NO_DEVICES
     return None
 
 
@@ -193,8 +172,8 @@ def _raises_power(view: ClassView, choice: Choice) -> bool:
 
 def _by_count(situation: Situation) -> list[DeviceMode]:
     """Return the modes with movable devices, most first; equal counts in the order of the class."""
-    modes = [row.mode for row in situation.scores.scores if situation.movable.get(row.mode, 0) > 0]
-    return sorted(modes, key=lambda mode: -situation.movable[mode])
+    modes = [row.mode for row in situation.scores.scores if situation.movable_count(row.mode) > 0]
+    return sorted(modes, key=lambda mode: -situation.movable_count(mode))
 
 
 def _majority(situation: Situation) -> DeviceMode:
@@ -204,6 +183,15 @@ def _majority(situation: Situation) -> DeviceMode:
         return modes[0]
     pending = situation.known.pending
     return situation.scores.best_mode if pending is None else pending.from_mode
+
+
+def _confirmed(situation: Situation) -> ClassState:
+    """Clear a pending switch once it was acted on and no device is under way any more, or all have left."""
+    known, pending, devices = situation.known, situation.known.pending, situation.devices
+    if pending is None or any(count.switching_count for count in devices.modes):
+        return known
+    has_left = not devices.stale_count and not situation.movable_count(pending.from_mode)
+    return replace(known, pending=None) if has_left or devices.epoch_max > pending.epoch_max else known
 
 
 def _without_expired(situation: Situation) -> ClassState:

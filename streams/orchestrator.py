@@ -5,17 +5,16 @@ from dataclasses import replace
 from hcp.model.facilities import Facility, Fleet
 from hcp.model.ids import id_from_record
 from hcp.model.ledger import Alert, AlertSeverity, AlertType
-from hcp.model.recommendations import ClassRecommendation, Recommendation
+from hcp.model.recommendations import ClassDevices, ClassRecommendation, Recommendation
 from hcp.model.rejections import Rejected
-from hcp.model.resources import ResourceState, StateReporter
 from hcp.model.steps import Cause, Step
 from hcp.model.units import MS_PER_MINUTE
-from streams.decisions import LIMITS, Limits, Situation, decide_class, is_price_stale, movable_devices, price_age_ms
+from streams.decisions import LIMITS, Limits, Situation, decide_class, is_price_stale, price_age_ms
 from streams.policies import Policy
-from streams.rejecting import check_indexes, known_facility, known_shard
-from streams.site import ClassState, ShardCounts, SiteState, count_devices
+from streams.rejecting import known_facility
+from streams.site import SiteState
 
-__all__ = ["Limits", "SiteState", "on_recommendation", "on_resource_state"]
+__all__ = ["Limits", "SiteState", "on_recommendation"]
 
 
 def on_recommendation(
@@ -41,9 +40,17 @@ def on_recommendation(
         return Step(ignored="duplicate")
     outputs: list[object] = []
     classes = {known.device_class: known for known in site.classes}
+    counted = {devices.device_class: devices for devices in recommendation.devices}
     for scores in sorted(recommendation.classes, key=lambda scores: scores.device_class):
         situation = _situation(
-            site, scores, recommendation=recommendation, facility=facility, fleet=fleet, cause=cause, limits=limits
+            site,
+            scores,
+            devices=counted.get(scores.device_class),
+            recommendation=recommendation,
+            facility=facility,
+            fleet=fleet,
+            cause=cause,
+            limits=limits,
         )
         if situation is None:
             continue
@@ -63,38 +70,11 @@ def on_recommendation(
     return Step(updates=((facility.facility_id, site),), outputs=tuple(outputs))
 
 
-def on_resource_state(
-    state: SiteState | None, report: ResourceState, *, fleet: Fleet, cause: Cause
-) -> Step[SiteState] | Rejected:
-    """Count a shard's devices; the Resource Manager's report wins over the fleet monitor's, an older one is late."""
-    shard = known_shard(
-        fleet, facility_id=report.facility_id, shard_id=report.shard_id, device_class=report.device_class
-    )
-    if isinstance(shard, Rejected):
-        return shard
-    rejected = check_indexes(shard, report.device_indexes)
-    if rejected is not None:
-        return rejected
-    site = state or SiteState(facility_id=report.facility_id)
-    known = next((counts for counts in site.shards if counts.shard_id == report.shard_id), None)
-    counts = _merged(known, report, wall_ms=cause.timestamp_ms)
-    if counts is None:
-        return Step(ignored="late")
-    if counts == known:
-        return Step(ignored="duplicate")
-    others = [other for other in site.shards if other.shard_id != report.shard_id]
-    site = replace(site, shards=tuple(sorted([*others, counts], key=lambda shard: shard.shard_id)))
-    classes = tuple(
-        _confirmed(known_class, site) if known_class.device_class == report.device_class else known_class
-        for known_class in site.classes
-    )
-    return Step(updates=((site.facility_id, replace(site, classes=classes)),))
-
-
 def _situation(
     site: SiteState,
     scores: ClassRecommendation,
     *,
+    devices: ClassDevices | None,
     recommendation: Recommendation,
     facility: Facility,
     fleet: Fleet,
@@ -105,53 +85,16 @@ def _situation(
     device_class = fleet.device_class(scores.device_class)
     if device_class is None:
         return None
-    movable, is_stale = movable_devices(
-        site, scores, now_ms=recommendation.observed_at_ms, wall_ms=cause.timestamp_ms, limits=limits
-    )
     return Situation(
         facility=facility,
         kind=device_class.kind,
         scores=scores,
+        devices=devices or ClassDevices(device_class=scores.device_class, modes=(), stale_count=0, epoch_max=0),
         recommendation=recommendation,
         known=site.class_state(scores.device_class),
-        movable=movable,
-        is_telemetry_stale=is_stale,
         cause=cause,
         limits=limits,
     )
-
-
-def _merged(known: ShardCounts | None, report: ResourceState, *, wall_ms: int) -> ShardCounts | None:
-    """Return the shard's counts after a report; None when the report is late."""
-    is_monitor = report.reported_by is StateReporter.FLEET_MONITOR
-    if known is not None and is_monitor:
-        if report.observed_at_ms < known.seen_at_ms:
-            return None
-        if known.reported_by is StateReporter.RESOURCES:
-            return replace(known, seen_at_ms=report.observed_at_ms, seen_wall_ms=wall_ms)
-    if known is not None and known.reported_by is report.reported_by and report.observed_at_ms < known.counted_at_ms:
-        return None
-    return ShardCounts(
-        shard_id=report.shard_id,
-        device_class=report.device_class,
-        reported_by=report.reported_by,
-        counts=count_devices(report),
-        counted_at_ms=report.observed_at_ms,
-        seen_at_ms=report.observed_at_ms if known is None or is_monitor else known.seen_at_ms,
-        seen_wall_ms=wall_ms if known is None or is_monitor else known.seen_wall_ms,
-    )
-
-
-def _confirmed(known: ClassState, site: SiteState) -> ClassState:
-    """Clear a pending switch once its devices have been seen under way and none is any more, or all have left."""
-    pending = known.pending
-    if pending is None:
-        return known
-    shards = [shard for shard in site.shards if shard.device_class == known.device_class]
-    if any(shard.switching for shard in shards):
-        return known if pending.is_under_way else replace(known, pending=replace(pending, is_under_way=True))
-    has_left = not any(shard.movable(pending.from_mode) for shard in shards)
-    return replace(known, pending=None) if pending.is_under_way or has_left else known
 
 
 def _price_alert(recommendation: Recommendation, *, cause: Cause) -> Alert:

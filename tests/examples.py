@@ -12,7 +12,14 @@ from hcp.model.devices import DeviceMode, DeviceState
 from hcp.model.ids import id_from_content
 from hcp.model.ledger import Alert, AlertSeverity, AlertType, AuditEvent, BillingUsage
 from hcp.model.markets import MarketPrice, PriceSeries, PriceUnit
-from hcp.model.recommendations import ClassRecommendation, MarketSnapshot, ModeScore, Recommendation
+from hcp.model.recommendations import (
+    ClassDevices,
+    ClassRecommendation,
+    MarketSnapshot,
+    ModeDevices,
+    ModeScore,
+    Recommendation,
+)
 from hcp.model.rejections import DeadLetter, RejectReason
 from hcp.model.resources import ResourceState, StateReporter, state_key
 from hcp.model.telemetry import AsicTelemetry, GpuTelemetry
@@ -138,6 +145,18 @@ RECOMMENDATION = Recommendation(
     cause_partition=3,
     cause_offset=42,
     cause_timestamp_ms=AT,
+    devices=(
+        ClassDevices(
+            device_class="s21",
+            modes=(
+                ModeDevices(mode=DeviceMode.MINING, movable_count=10, switching_count=1),
+                ModeDevices(mode=DeviceMode.SLEEP, movable_count=2, switching_count=0),
+            ),
+            stale_count=3,
+            epoch_max=5,
+        ),
+    ),
+    resource_state_offset=17,
 )
 DECISION = OrchestratorCommand(
     command_id=id_from_content("decision"),

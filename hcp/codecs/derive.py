@@ -6,7 +6,8 @@ golden bytes hold shipped versions against change.
 
 import json
 import sys
-from dataclasses import fields
+from dataclasses import MISSING, fields
+from dataclasses import Field as DataclassField
 from enum import Enum
 from inspect import getdoc
 from pathlib import Path
@@ -42,7 +43,7 @@ def schema_of(record: type, known: set[str] | None = None) -> Schema:
         "name": record.__name__,
         "namespace": NAMESPACE,
         "doc": _first_paragraph(record),
-        "fields": [_field(field.name, hints[field.name], seen) for field in fields(record)],
+        "fields": [_field(field, hints[field.name], seen) for field in fields(record)],
     }
 
 
@@ -50,10 +51,12 @@ def _first_paragraph(thing: type) -> str:
     return " ".join((getdoc(thing) or "").split("\n\n")[0].split())
 
 
-def _field(name: str, hint: Any, seen: set[str]) -> Schema:  # noqa: ANN401  # a type hint
+def _field(declared: "DataclassField[Any]", hint: Any, seen: set[str]) -> Schema:  # noqa: ANN401  # a type hint
     spec, kind = unwrap(hint)
-    assert spec is not None, f"{name} must be Annotated with a Field"
-    field: Schema = {"name": name, "type": _type(kind, seen), "doc": _doc(spec)}
+    assert spec is not None, f"{declared.name} must be Annotated with a Field"
+    field: Schema = {"name": declared.name, "type": _type(kind, seen), "doc": _doc(spec)}
+    if declared.default is not MISSING:  # added after the record had shipped: older bytes read as this
+        field["default"] = [] if declared.default == () else declared.default
     for attribute in ("unit", "minimum", "maximum", "pattern"):
         value = getattr(spec, attribute)
         if value is not None:

@@ -96,6 +96,37 @@ class ClassRecommendation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModeDevices:
+    """How many devices of a class are in one mode."""
+
+    mode: Annotated[DeviceMode, Field("The mode.")]
+    movable_count: Annotated[
+        int, Field("Active, held by no customer, telemetry fresh.", unit="1", minimum=0, maximum=1_000_000)
+    ]
+    switching_count: Annotated[int, Field("Under way to another mode.", unit="1", minimum=0, maximum=1_000_000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassDevices:
+    """The devices of one class at the site, as resource.state had them."""
+
+    device_class: DeviceClassId
+    modes: Annotated[tuple[ModeDevices, ...], Field("One per mode that has devices, sorted by mode.")]
+    stale_count: Annotated[
+        int, Field("Devices left out because their telemetry is too old.", unit="1", minimum=0, maximum=1_000_000)
+    ]
+    epoch_max: Annotated[
+        int,
+        Field(
+            "Highest fencing epoch of the class: it has risen once a command has been acted on.",
+            unit="1",
+            minimum=0,
+            maximum=2**53,
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MarketSnapshot:
     """The prices a recommendation was made from; null where none has been seen yet."""
 
@@ -144,3 +175,19 @@ class Recommendation:
             maximum=2**53,
         ),
     ]
+    devices: Annotated[
+        tuple[ClassDevices, ...],
+        Field(
+            "The site's devices when this was made, sorted by class: a decision depends on this record and on those "
+            "before it, never on how topics overtook each other."
+        ),
+    ] = ()
+    resource_state_offset: Annotated[
+        int | None,
+        Field(
+            "Offset of the last resource.state record counted in `devices`; null before the first.",
+            unit="1",
+            minimum=0,
+            maximum=2**53,
+        ),
+    ] = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from hcp.kafka.records import ConsumedRecord
 from hcp.model.ids import device_id
-from hcp.model.recommendations import Recommendation
+from hcp.model.recommendations import ClassDevices, ModeDevices, Recommendation
 from hcp.model.units import MS_PER_SECOND
 from sinks.timescale.tables import Column, Table, columns_of, table_of
 
@@ -58,9 +58,15 @@ def _device_rows(value: Any, table: Table) -> Iterator[Row]:  # noqa: ANN401  # 
 
 
 def _recommendation_rows(value: Recommendation) -> Iterator[Row]:
+    counted = {devices.device_class: devices for devices in value.devices}
     for scored in value.classes:
+        devices = counted.get(scored.device_class) or ClassDevices(
+            device_class=scored.device_class, modes=(), stale_count=0, epoch_max=0
+        )
+        by_mode = {count.mode: count for count in devices.modes}
         for score in scored.scores:
-            parts = (value, value.market, scored, score)
+            here = by_mode.get(score.mode) or ModeDevices(mode=score.mode, movable_count=0, switching_count=0)
+            parts = (value, value.market, scored, score, devices, here)
             yield tuple(cell for part in parts for cell in _part(part))
 
 

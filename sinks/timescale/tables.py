@@ -12,7 +12,14 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 from hcp.model.commands import ControllerCommand, ControllerResult, OrchestratorCommand
 from hcp.model.ledger import Alert, AuditEvent, BillingUsage
 from hcp.model.markets import MarketPrice
-from hcp.model.recommendations import ClassRecommendation, MarketSnapshot, ModeScore, Recommendation
+from hcp.model.recommendations import (
+    ClassDevices,
+    ClassRecommendation,
+    MarketSnapshot,
+    ModeDevices,
+    ModeScore,
+    Recommendation,
+)
 from hcp.model.rejections import DeadLetter
 from hcp.model.resources import ResourceState
 from hcp.model.telemetry import AsicTelemetry, GpuTelemetry
@@ -33,6 +40,8 @@ SINGULAR: Final = {
 PROVENANCE: Final = (("recorded_at", "timestamptz"), ("kafka_partition", "integer"), ("kafka_offset", "bigint"))
 RENAMED: Final = {("ClassRecommendation", "confidence"): "runner_up_confidence"}
 """Where two classes of one table have a field of the same name."""
+SAID_BEFORE: Final = {("ClassDevices", "device_class"), ("ModeDevices", "mode")}
+"""Fields that only say which row of another class they belong to."""
 _SQL_TYPES: Final[dict[type, str]] = {
     int: "bigint",
     float: "double precision",
@@ -105,6 +114,8 @@ def columns_of(part: type) -> tuple[Column, ...]:
     hints = get_type_hints(part, include_extras=True)
     found = []
     for field in fields(part):
+        if (part.__name__, field.name) in SAID_BEFORE:
+            continue
         spec, kind = unwrap(hints[field.name])
         kind, is_null = without_none(kind)
         if get_origin(kind) is tuple:
@@ -161,7 +172,7 @@ TABLES: Final[tuple[Table, ...]] = (
         "recommendation_id",
         "device_class",
         "mode",
-        parts=(Recommendation, MarketSnapshot, ClassRecommendation, ModeScore),
+        parts=(Recommendation, MarketSnapshot, ClassRecommendation, ModeScore, ClassDevices, ModeDevices),
         chunk_hours=24,
     ),
     _table("decisions", OrchestratorCommand, "command_id"),

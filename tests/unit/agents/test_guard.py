@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
+from faust.exceptions import ProducerSendError
 
 from agents.guard import Guard, Transform, record_of
 from agents.sender import Sender
@@ -39,29 +41,42 @@ class _Event:
 
 
 @dataclass
-class _App:
-    """Keeps what is sent, in order."""
+class _Producer:
+    """Keeps what is sent, in order; `refusals` sends fail at first, half when handed over and half when awaited."""
 
     sent: list[dict[str, Any]] = field(default_factory=list)
+    refusals: int = 0
+    states: "_States | None" = None
+    kept_at_ack: list[dict[str, object]] = field(default_factory=list)
 
-    def topic(self, name: str, **_: object) -> "_Topic":
-        """Return a topic of this app."""
-        return _Topic(name=name, app=self)
+    async def send(self, topic: str, key: bytes, value: bytes, partition: int, _: None, headers: Any) -> Any:
+        """Take a message and return its acknowledgement to come."""
+        self.refusals -= 1
+        if self.refusals >= 0 and self.refusals % 2:
+            raise ProducerSendError("the broker is away")
+        return self._acknowledge(
+            {"topic": topic, "key": key, "value": value, "partition": partition, "headers": headers},
+            is_refused=self.refusals >= 0,
+        )
+
+    async def _acknowledge(self, message: dict[str, Any], *, is_refused: bool) -> None:
+        await asyncio.sleep(0)
+        if is_refused:
+            raise KafkaTimeoutError
+        self.sent.append(message)
+        if self.states is not None:
+            self.kept_at_ack.append(dict(self.states.kept))
 
 
 @dataclass
-class _Topic:
-    name: str
-    app: _App
-
-    async def send(self, **message: Any) -> None:
-        """Keep the message."""
-        self.app.sent.append({"topic": self.name, **message})
+class _App:
+    producer: _Producer = field(default_factory=_Producer)
 
 
 @dataclass
 class _States:
     kept: dict[str, object] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def set(self, key: str, state: object) -> None:
         """Keep the state."""
@@ -69,9 +84,10 @@ class _States:
 
 
 def _handle(
-    value: bytes | None, transform: Transform, *, headers: object = HEADERS
+    value: bytes | None, transform: Transform, *, headers: object = HEADERS, producer: _Producer | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, object]]:
-    app, states = _App(), _States()
+    app, states = _App(producer or _Producer()), _States()
+    app.producer.states = states
     guard = Guard(
         topic=MARKET_PRICE,
         process="agent.test",
@@ -80,7 +96,7 @@ def _handle(
     )
     message = _Message(MARKET_PRICE.name, 3, 42, PRICE.observed_at_ms / 1_000, b"tx-north", value, headers)
     asyncio.run(guard.handle(cast("Any", _Event(message)), transform))
-    return app.sent, states.kept
+    return app.producer.sent, states.kept
 
 
 def _fail(_value: object, _cause: Cause) -> Step[Any]:
@@ -152,6 +168,26 @@ def test_effects_are_kept_and_sent_in_the_trace() -> None:
     version, trace, span, flags = sent[0]["headers"]["traceparent"].decode().split("-")
     assert (version, trace, flags) == ("00", TRACE.replace("-", ""), "01")
     assert span != HEADERS["traceparent"].decode().split("-")[2]
+
+
+def test_state_is_written_only_when_the_broker_has_the_outputs() -> None:
+    """A process that dies in between does the event again; state first would call it a duplicate and lose them."""
+    producer = _Producer()
+    step: Step[Any] = Step(updates=(("tx-north", PRICE),), outputs=(RECOMMENDATION, AUDIT))
+    sent, kept = _handle(encode(PRICE), lambda _value, _cause: step, producer=producer)
+    assert len(sent) == 2
+    assert producer.kept_at_ack == [{}, {}]
+    assert kept == {"tx-north": PRICE}
+
+
+def test_a_broker_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every output arrives once, whichever way its first sends failed, and only then the state is written."""
+    monkeypatch.setattr("agents.sender.RETRY_SECONDS", 0.0)
+    producer = _Producer(refusals=5)
+    step: Step[Any] = Step(updates=(("tx-north", PRICE),), outputs=(RECOMMENDATION, AUDIT))
+    sent, kept = _handle(encode(PRICE), lambda _value, _cause: step, producer=producer)
+    assert sorted(message["topic"] for message in sent) == ["audit.events", "optimizer.recommendation"]
+    assert kept == {"tx-north": PRICE}
 
 
 @pytest.mark.parametrize("raw", [b"", b"junk", b"00-zz-zz-01", b"\xff"])

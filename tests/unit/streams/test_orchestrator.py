@@ -13,7 +13,8 @@ from hcp.model.ledger import Alert, AlertType
 from hcp.model.markets import PriceSeries
 from hcp.model.rejections import Rejected, RejectReason
 from hcp.model.resources import StateReporter
-from streams.orchestrator import on_recommendation, on_resource_state
+from streams.inventory import on_resource_state
+from streams.orchestrator import on_recommendation
 from streams.policies import POLICIES, policy_named
 from streams.site import SiteState
 from tests.unit.streams.world import (
@@ -175,8 +176,8 @@ def test_customers_and_sick_devices_are_never_counted_as_movable() -> None:
         at_ms=START_MS + 1,
         reported_by=StateReporter.RESOURCES,
     )
-    counted = step(on_resource_state(plane.site, report, fleet=DEMO_FLEET, cause=a_cause()))
-    plane.site = counted.updates[0][1]
+    counted = step(on_resource_state(plane.inventory, report, fleet=DEMO_FLEET, cause=a_cause()))
+    plane.inventory = counted.updates[0][1]
     plane.take(an_energy_price(500.0, at_ms=START_MS + 10 * MINUTE_MS))
     assert plane.decisions[-1].device_count == 5
 
@@ -184,11 +185,11 @@ def test_customers_and_sick_devices_are_never_counted_as_movable() -> None:
 def test_the_resource_manager_s_report_wins_over_the_fleet_monitor_s() -> None:
     """Telemetry refreshes a shard's age, not its counts, once the Resource Manager has spoken."""
     plane = a_plane()
-    assert plane.site is not None
-    before = next(shard for shard in plane.site.shards if shard.shard_id == ASICS)
+    assert plane.inventory is not None
+    before = next(shard for shard in plane.inventory.shards if shard.shard_id == ASICS)
     report = a_report(ASICS, modes=(DeviceMode.SLEEP,) * 12, at_ms=START_MS + MINUTE_MS)
-    site = step(on_resource_state(plane.site, report, fleet=DEMO_FLEET, cause=a_cause())).updates[0][1]
-    after = next(shard for shard in site.shards if shard.shard_id == ASICS)
+    counted = step(on_resource_state(plane.inventory, report, fleet=DEMO_FLEET, cause=a_cause())).updates[0][1]
+    after = next(shard for shard in counted.shards if shard.shard_id == ASICS)
     assert after.counts == before.counts
     assert after.seen_at_ms == START_MS + MINUTE_MS
 
@@ -196,8 +197,26 @@ def test_the_resource_manager_s_report_wins_over_the_fleet_monitor_s() -> None:
 def test_an_older_report_is_late() -> None:
     """Out of order reports of one reporter change nothing."""
     plane = a_plane()
-    done = step(on_resource_state(plane.site, a_report(ASICS, at_ms=START_MS - 1), fleet=DEMO_FLEET, cause=a_cause()))
+    report = a_report(ASICS, at_ms=START_MS - 1)
+    done = step(on_resource_state(plane.inventory, report, fleet=DEMO_FLEET, cause=a_cause()))
     assert (done.updates, done.ignored) == ((), "late")
+
+
+def test_a_recommendation_alone_decides_whatever_topic_came_first() -> None:
+    """The devices counted travel with it: reports that come later, or never, change nothing of what was decided."""
+    plane = a_plane("threshold")
+    plane.answer = unanswered
+    plane.energy(500.0, at_ms=START_MS + HOUR_MS)
+    site: SiteState | None = None
+    decided: list[object] = []
+    for recommendation in plane.recommendations:
+        done = step(on_recommendation(site, recommendation, fleet=DEMO_FLEET, policy=plane.policy, cause=a_cause()))
+        site = dict(done.updates)[recommendation.facility_id]
+        decided += done.outputs
+    assert decided == plane.decisions
+    spike = plane.recommendations[-1]
+    assert [(count.mode, count.movable_count) for count in spike.devices[-1].modes] == [(DeviceMode.MINING, 12)]
+    assert spike.resource_state_offset is not None
 
 
 def test_the_same_recommendation_twice_decides_once() -> None:
@@ -249,8 +268,8 @@ def test_a_command_that_fails_everywhere_leaves_devices_where_they_were() -> Non
     attempts = [record.attempt for record in plane.records if isinstance(record, ControllerCommand)]
     assert attempts == [1, 2, 3]
     assert plane.modes() == {DeviceMode.MINING}
-    assert plane.site is not None
-    assert plane.site.class_state("s21").pending is None
+    plane.energy(500.0, at_ms=START_MS + 2 * HOUR_MS)
+    assert asic_reasons(plane)[-2:] == [DecisionReason.GAIN_PAYS, DecisionReason.GAIN_PAYS]
 
 
 def test_policies_are_found_by_name_and_a_wrong_one_lists_them() -> None:

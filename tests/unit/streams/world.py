@@ -17,9 +17,10 @@ from hcp.model.steps import Cause, State, Step
 from hcp.model.units import EpochMs
 from streams.allocation import on_command, on_observed, on_result
 from streams.decisions import LIMITS, Limits
+from streams.inventory import SiteInventory, on_resource_state
 from streams.market import MarketState
 from streams.optimizer import on_price
-from streams.orchestrator import on_recommendation, on_resource_state
+from streams.orchestrator import on_recommendation
 from streams.policies import Policy
 from streams.shards import ShardAllocation
 from streams.site import SiteState
@@ -160,6 +161,7 @@ class Plane:
     limits: Limits = LIMITS
     answer: Callable[[ControllerCommand], ControllerResult] = a_result
     market: MarketState | None = None
+    inventory: SiteInventory | None = None
     site: SiteState | None = None
     shards: dict[str, ShardAllocation] = field(default_factory=dict)
     recommendations: list[Recommendation] = field(default_factory=list)
@@ -213,7 +215,7 @@ class Plane:
             case Recommendation():
                 return self._decide(record, cause)
             case MarketPrice():
-                priced = step(on_price(self.market, record, fleet=self.fleet, cause=cause))
+                priced = step(on_price(self.market, record, inventory=self.inventory, fleet=self.fleet, cause=cause))
                 self.market = dict(priced.updates).get(self.facility_id, self.market)
                 return priced.outputs
         return ()
@@ -228,8 +230,8 @@ class Plane:
             case ControllerResult():
                 result = on_result(self.shards, record, fleet=self.fleet, cause=cause)
             case ResourceState():
-                counted = step(on_resource_state(self.site, record, fleet=self.fleet, cause=cause))
-                self.site = dict(counted.updates).get(self.facility_id, self.site)
+                counted = step(on_resource_state(self.inventory, record, fleet=self.fleet, cause=cause))
+                self.inventory = dict(counted.updates).get(self.facility_id, self.inventory)
                 result = on_observed(self.shards, record, fleet=self.fleet, cause=cause)
             case _:
                 assert_never(record)
