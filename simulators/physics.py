@@ -16,7 +16,6 @@ Codes = NDArray[np.int8]
 Mask = NDArray[np.bool_]
 
 MODES: Final = tuple(DeviceMode)
-MINING: Final = MODES.index(DeviceMode.MINING)
 INFERENCE: Final = MODES.index(DeviceMode.AI_INFERENCE)
 TIME_CONSTANTS_PER_RAMP: Final = 5.0
 """After `enter_ms` an exponential ramp with a fifth of it is at 99.3 %."""
@@ -74,7 +73,7 @@ class ShardPhysics:
     _spread: Floats = field(init=False)
     _watts: Floats = field(init=False)
     _enter_ms: Floats = field(init=False)
-    _hash: float = field(init=False)
+    _hash: Floats = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin settled in the initial mode."""
@@ -82,11 +81,11 @@ class ShardPhysics:
         self._random = np.random.default_rng([self.seed, *self.shard.shard_id.encode()])
         self._spread = 1.0 + self._random.uniform(-_SPREAD_RATIO, _SPREAD_RATIO, count)
         self._watts, self._enter_ms = np.zeros(len(MODES)), np.ones(len(MODES))
-        self._hash = 0.0
+        self._hash = np.zeros(len(MODES))
         for profile in self.device_class.modes:
             code = MODES.index(profile.mode)
             self._watts[code], self._enter_ms[code] = profile.power_watts, profile.enter_ms
-            self._hash = max(self._hash, profile.hash_rate_th_per_s or profile.hash_rate_mh_per_s or 0.0)
+            self._hash[code] = profile.hash_rate_th_per_s or profile.hash_rate_mh_per_s or 0.0
         self.codes = np.full(count, MODES.index(self.initial_mode), dtype=np.int8)
         self.epochs = np.full(count, -1, dtype=np.int64)
         self.ramp = np.ones(count)
@@ -132,11 +131,14 @@ class ShardPhysics:
         return np.clip(1.0 + self._random.normal(0.0, _NOISE_RATIO, self.shard.device_count), 0.97, 1.03)
 
     def _hashing(self) -> Floats:
-        rate = self._hash * self.ramp * self._spread * self._noise()
-        return np.asarray(np.where(self.codes == MINING, rate, 0.0 if not self.is_gpu else np.nan))
+        rate = self._hash[self.codes] * self.ramp * self._spread * self._noise()
+        return np.asarray(np.where(self._is_mining(), rate, 0.0 if not self.is_gpu else np.nan))
+
+    def _is_mining(self) -> Mask:
+        return np.asarray(self._hash[self.codes] > 0.0)
 
     def _gpu(self, at_ms: int) -> Readings:
-        is_mining, is_serving = self.codes == MINING, self.codes == INFERENCE
+        is_mining, is_serving = self._is_mining(), self.codes == INFERENCE
         demand = 0.5 + 0.35 * _day_curve(at_ms, peak_hour=20)
         load = np.clip(demand * self.ramp + self._random.normal(0.0, 0.03, self.shard.device_count), 0.0, 1.0)
         utilisation = np.select([is_mining, is_serving], [np.clip(0.98 * self.ramp, 0.0, 1.0), load], 0.0)
@@ -156,7 +158,7 @@ class ShardPhysics:
 
     def _asic(self, outside: float) -> Readings:
         count = self.shard.device_count
-        is_mining = self.codes == MINING
+        is_mining = self._is_mining()
         unknown = np.full(count, np.nan)
         low, high = FAN_RPM
         rejects = np.clip(self._random.normal(REJECT_RATIO, REJECT_RATIO / 4.0, count), 0.0, 1.0)

@@ -36,6 +36,7 @@ class Quote:
         instrument: Which of it.
         value: In the series' unit.
         observed_at_ms: Event time.
+        interval_ms: Length of the interval it is for; 0 for an instant.
         variance_per_hour: Moving variance of its changes, scaled to an hour; squared log returns for `LOG_SERIES`,
             squared asinh for energy, squared units otherwise. None until two prices have been seen.
     """
@@ -44,6 +45,7 @@ class Quote:
     instrument: str
     value: float
     observed_at_ms: int
+    interval_ms: int = 0
     variance_per_hour: float | None = None
 
 
@@ -93,6 +95,7 @@ def apply_price(state: MarketState | None, price: MarketPrice) -> tuple[MarketSt
         instrument=price.instrument,
         value=price.value,
         observed_at_ms=price.observed_at_ms,
+        interval_ms=price.interval_ms,
         variance_per_hour=None if known is None else _variance(known, price),
     )
     others = [other for other in state.quotes if other is not known]

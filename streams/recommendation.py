@@ -324,4 +324,5 @@ def _snapshot(prices: SitePrices) -> MarketSnapshot:
         subsidy_btc=value(prices.subsidy),
         fees_btc_per_block=value(prices.fees),
         hash_price_usd_per_th_hour=prices.hash_price,
+        energy_interval_ms=None if prices.energy is None else prices.energy.interval_ms,
     )

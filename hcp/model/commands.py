@@ -42,6 +42,13 @@ class DecisionReason(StrEnum):
     TELEMETRY_STALE = "telemetry_stale"
     NO_DEVICES = "no_devices"
     POLICY_NEVER = "policy_never"
+    POWER_CAP = "power_cap"
+    RAMP_LIMIT = "ramp_limit"
+    SWITCHES_PER_HOUR = "switches_per_hour"
+    WEAR_BUDGET = "wear_budget"
+    LOSS_FLOOR = "loss_floor"
+    PRICE_IMPLAUSIBLE = "price_implausible"
+    SAFE_STATE = "safe_state"
 
 
 class DeviceOutcome(StrEnum):

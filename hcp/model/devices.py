@@ -15,12 +15,13 @@ class DeviceKind(StrEnum):
 
 
 class DeviceMode(StrEnum):
-    """What a device earns its power with."""
+    """What a device earns its power with; `mining_eco` is mining at the power target of its class."""
 
     MINING = "mining"
     AI_INFERENCE = "ai_inference"
     IDLE = "idle"
     SLEEP = "sleep"
+    MINING_ECO = "mining_eco"
 
 
 class DeviceState(StrEnum):
@@ -87,7 +88,7 @@ def modes_of_kind(kind: DeviceKind) -> tuple[DeviceMode, ...]:
         case DeviceKind.GPU:
             return (DeviceMode.MINING, DeviceMode.AI_INFERENCE, DeviceMode.IDLE)
         case DeviceKind.ASIC:
-            return (DeviceMode.MINING, DeviceMode.SLEEP)
+            return (DeviceMode.MINING, DeviceMode.MINING_ECO, DeviceMode.SLEEP)
         case _:
             assert_never(kind)
 

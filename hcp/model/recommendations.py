@@ -6,7 +6,7 @@ from typing import Annotated
 from hcp.model.devices import DeviceMode
 from hcp.model.fields import Field
 from hcp.model.types import UUID_PATTERN, DeviceClassId, FacilityId, ObservedAtMs
-from hcp.model.units import DurationMs, Usd, UsdPerHour, Watts
+from hcp.model.units import MS_PER_HOUR, DurationMs, Usd, UsdPerHour, Watts
 
 RATE_MAX = 1e9
 
@@ -149,6 +149,15 @@ class MarketSnapshot:
         float | None,
         Field("SHA-256 hash price from these.", unit="USD/(TH/s*h)", minimum=0.0, maximum=RATE_MAX),
     ]
+    energy_interval_ms: Annotated[
+        int | None,
+        Field(
+            "Length of the interval that the energy price is for; it ended at `energy_observed_at_ms`.",
+            unit="ms",
+            minimum=0,
+            maximum=366 * 24 * MS_PER_HOUR,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,10 +27,17 @@ def _migrated() -> dict[str, list[str]]:
         for statement in _statements(migration.sql):
             created = re.match(r"create table if not exists (\w+) \(\n(.*)\n\)", statement, re.DOTALL)
             added = re.match(r"alter table (\w+) add column (.*)", statement)
+            checked = re.match(
+                r"alter table (\w+) drop constraint .* add constraint .* (check \((\w+) in .*\))", statement
+            )
             if created:
                 made[created[1]] = sorted(line.strip().rstrip(",") for line in created[2].splitlines())
             elif added:
                 made[added[1]] = sorted([*made[added[1]], added[2].replace(" default 0", "")])
+            elif checked:
+                table, check, column = checked.groups()
+                was = next(line for line in made[table] if line.startswith(f"{column} "))
+                made[table] = sorted([*(set(made[table]) - {was}), f"{was[: was.index(' check ')]} {check}"])
     return made
 
 
