@@ -12,6 +12,8 @@ from controllers.ports import Accepted, Machine
 from hcp.clock import seconds
 
 LOOK_EVERY_MS: Final = 200
+STOP_AGAIN_EVERY_MS: Final = 1_000
+"""While the file is there: a switch, rollback or recovery under way may bring a device back after it was stopped."""
 STOP_MS_MAX: Final = 2_000
 STOP_TOGETHER_MAX: Final = 512
 
@@ -33,18 +35,17 @@ class KillSwitch:
         self.is_set = False
 
     async def watch(self) -> None:
-        """Look every 200 ms, for ever."""
+        """Look every 200 ms, for ever; while the file is there, stop every device again each second."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            is_set = self._path.exists()  # one stat of a local file: microseconds
-            if is_set and not self.is_set:
-                self.is_set = True
+            was_set, self.is_set = self.is_set, self._path.exists()  # one stat of a local file: microseconds
+            if self.is_set:
                 stopped, failed = await self._stop_all()
-                _log.critical("kill_switch_set", file=str(self._path), stopped=stopped, failed=failed)
-            elif self.is_set and not is_set:
-                self.is_set = False
+                if not was_set:
+                    _log.critical("kill_switch_set", file=str(self._path), stopped=stopped, failed=failed)
+            elif was_set:
                 _log.warning("kill_switch_released", file=str(self._path))
-            await asyncio.sleep(seconds(LOOK_EVERY_MS))
+            await asyncio.sleep(seconds(STOP_AGAIN_EVERY_MS if self.is_set else LOOK_EVERY_MS))
 
     async def _stop_all(self) -> tuple[int, int]:
         stopped = failed = 0

@@ -26,6 +26,7 @@ class AgentProcesses:
         """Keep state and logs under `directory`."""
         self._bootstrap, self._directory = bootstrap, directory
         self._running: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
+        self._logs: dict[tuple[str, str], Path] = {}
         self._starts = 0
 
     def start(self, name: str, *extra: str, instance: str = "0", fleet_file: str = "fleet.demo.toml") -> None:
@@ -42,6 +43,7 @@ class AgentProcesses:
         with log.open("wb") as output:
             process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT)
         self._running[name, instance] = process
+        self._logs[name, instance] = log
         until = time.monotonic() + READY_SECONDS
         while "agent_ready" not in log.read_text(errors="replace"):
             assert process.poll() is None, f"{name} must start, was: {log.read_text(errors='replace')[-2000:]}"
@@ -50,6 +52,14 @@ class AgentProcesses:
                 process.wait(0.1)
             except subprocess.TimeoutExpired:
                 continue
+
+    def exit_code(self, name: str, *, instance: str = "0") -> int | None:
+        """Return how an agent ended by itself; None while it runs."""
+        return self._running[name, instance].poll()
+
+    def said(self, name: str, *, instance: str = "0") -> str:
+        """Return what the last start of an agent has logged."""
+        return self._logs[name, instance].read_text(errors="replace")
 
     def kill(self, name: str, *, instance: str = "0") -> None:
         """End an agent as a power cut would."""
@@ -88,9 +98,14 @@ class Reader:
         until = time.monotonic() + ANSWER_SECONDS
         while len(found := self.present(wanted)) < count:
             assert time.monotonic() < until, f"{count} records must come, was {len(found)} of {len(self.seen)} read"
-            polled = self._consumer.poll(records_max=500, timeout_ms=200)
-            self.seen += [(record, decode(record.value)) for record in polled]
+            self.poll()
         return found
+
+    def poll(self) -> int:
+        """Read what has come; return how many records."""
+        polled = self._consumer.poll(records_max=500, timeout_ms=200)
+        self.seen += [(record, decode(record.value)) for record in polled]
+        return len(polled)
 
     def present(self, wanted: Callable[[ConsumedRecord, Any], bool]) -> list[tuple[ConsumedRecord, Any]]:
         """Return those read so far that are wanted."""
