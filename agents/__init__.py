@@ -2,4 +2,4 @@
 
 from typing import Final
 
-AGENTS: Final = ("optimizer", "fleet_monitor", "orchestrator", "resources")
+AGENTS: Final = ("optimizer", "fleet_monitor", "orchestrator", "resources", "regret")

@@ -7,7 +7,7 @@ from typing import Final
 import faust
 import uvloop
 
-from agents import fleet_monitor, optimizer, orchestrator, resources
+from agents import fleet_monitor, optimizer, orchestrator, regret, resources
 from agents.app import make_app
 from agents.deps import Deps
 from hcp.errors import BrokerError, SettingsError
@@ -22,6 +22,7 @@ REGISTER: Final[dict[str, Callable[[faust.App, Deps], None]]] = {
     "fleet_monitor": fleet_monitor.register,
     "orchestrator": orchestrator.register,
     "resources": resources.register,
+    "regret": regret.register,
 }
 
 

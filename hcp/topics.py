@@ -10,6 +10,7 @@ from hcp.model.commands import ControllerCommand, ControllerResult, Orchestrator
 from hcp.model.ledger import Alert, AuditEvent, BillingUsage
 from hcp.model.markets import MarketPrice
 from hcp.model.recommendations import Recommendation
+from hcp.model.regret import Regret
 from hcp.model.rejections import DeadLetter
 from hcp.model.resources import ResourceState
 from hcp.model.telemetry import AsicTelemetry, GpuTelemetry
@@ -148,6 +149,13 @@ OPTIMIZER_RECOMMENDATION: Final = _topic(
     key="facility_id",
     doc="Scores of every mode of every class, per price.",
 )
+OPTIMIZER_REGRET: Final = _topic(
+    "optimizer.regret",
+    Regret,
+    key="facility_id",
+    retention_days=365,
+    doc="Realised profit beside hindsight, per class and hour.",
+)
 ORCHESTRATOR_COMMAND: Final = _topic(
     "orchestrator.command",
     OrchestratorCommand,
@@ -194,6 +202,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
     WORKLOAD_EVENTS,
     ALLOCATION_REQUEST,
     OPTIMIZER_RECOMMENDATION,
+    OPTIMIZER_REGRET,
     ORCHESTRATOR_COMMAND,
     CONTROLLER_COMMAND,
     CONTROLLER_RESULT,

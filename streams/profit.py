@@ -5,9 +5,18 @@ from dataclasses import dataclass, field
 
 from hcp.model.devices import DeviceClass, DeviceMode
 from hcp.model.facilities import Facility, Fleet
-from hcp.model.recommendations import ClassRecommendation, ModeScore, Recommendation
-from hcp.model.units import MS_PER_HOUR, USD_MICROS_PER_USD, Usd, usd_micros
-from streams.economics import switch_cost_usd
+from hcp.model.recommendations import Recommendation
+from hcp.model.units import USD_MICROS_PER_USD, Usd, usd_micros
+from streams.settlement import (
+    Interval,
+    Rows,
+    earned_usd,
+    initial_counts,
+    move_cost_usd,
+    moves,
+    rows_of,
+    settled_interval,
+)
 
 Counts = Mapping[str, Mapping[DeviceMode, int]]
 """Devices by class and mode at one site."""
@@ -49,25 +58,17 @@ class ProfitSummary:
         return self.never_switch_usd_micros / USD_MICROS_PER_USD
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Last:
-    """What a site's devices have been doing since `observed_at_ms`, at which scores."""
-
-    observed_at_ms: int
-    scores: dict[str, ClassRecommendation]
-    counts: dict[str, dict[DeviceMode, int]]
-
-
 @dataclass(slots=True, kw_only=True)
 class ProfitLedger:
-    """Adds up profit between recommendations: scores and counts hold from one until the next.
+    """Adds up profit interval by interval, each settled by `streams.settlement` once its price is known.
 
     The one mutable thing in streams/: an accumulator for a report, no decision depends on it.
     """
 
     fleet: Fleet
-    _last: dict[str, _Last] = field(default_factory=dict)
-    _initial: dict[tuple[str, str], dict[DeviceMode, int]] = field(default_factory=dict)
+    _settled_until_ms: dict[str, int] = field(default_factory=dict)
+    _counts: dict[tuple[str, str], dict[DeviceMode, int]] = field(default_factory=dict)
+    _begun: set[tuple[str, str]] = field(default_factory=set)
     _realised: int = 0
     _always_mine: int = 0
     _never: int = 0
@@ -76,32 +77,37 @@ class ProfitLedger:
     _covered_ms: int = 0
 
     def add(self, recommendation: Recommendation, counts_by_class_mode: Counts) -> None:
-        """Take in a recommendation and the devices by class and mode at its time; an older one is ignored."""
+        """Settle the interval whose price a recommendation brings; one without a new price changes nothing.
+
+        Args:
+            recommendation: In the order of event time.
+            counts_by_class_mode: The devices that worked in the interval just ended: as they were before anything was
+                decided on this recommendation. A class left out does what it did before.
+        """
         facility = self.fleet.facility(recommendation.facility_id)
         if facility is None:
             return
-        last = self._last.get(facility.facility_id)
-        if last is not None and recommendation.observed_at_ms < last.observed_at_ms:
-            return
-        if last is not None:
-            self._accrue(facility, last, until_ms=recommendation.observed_at_ms)
-        scores = {scored.device_class: scored for scored in recommendation.classes}
-        counts = {name: dict(by_mode) for name, by_mode in counts_by_class_mode.items()}
-        for name in sorted(scores):
-            device_class = self.fleet.device_class(name)
-            if device_class is None:
-                continue
-            before = last.counts.get(name) if last is not None else None
-            if before is not None and name in counts:
-                self._charge(device_class, scored=scores[name], before=before, after=counts[name])
-            self._open(facility, device_class, scored=scores[name])
-        kept = {**(last.counts if last is not None else {}), **counts}
-        self._last[facility.facility_id] = _Last(
-            observed_at_ms=recommendation.observed_at_ms, scores=scores, counts=kept
+        interval = settled_interval(
+            recommendation, settled_until_ms=self._settled_until_ms.get(facility.facility_id, 0)
         )
+        if interval is None:
+            return
+        self._settled_until_ms[facility.facility_id] = interval.end_ms
+        if recommendation.classes:  # before the first prices of a class there is nothing to account for
+            self._covered_ms += interval.length_ms
+        for scored in recommendation.classes:
+            device_class = self.fleet.device_class(scored.device_class)
+            if device_class is not None:
+                self._settle(
+                    facility,
+                    device_class,
+                    rows=rows_of(scored),
+                    interval=interval,
+                    counts=counts_by_class_mode.get(scored.device_class),
+                )
 
     def summary(self) -> ProfitSummary:
-        """Return the totals up to the last recommendation of each site."""
+        """Return the totals up to the last settled interval of each site."""
         return ProfitSummary(
             realised_usd_micros=self._realised - self._switch_cost,
             always_mine_usd_micros=self._always_mine,
@@ -111,86 +117,47 @@ class ProfitLedger:
             covered_ms=self._covered_ms,
         )
 
-    def _accrue(self, facility: Facility, last: _Last, *, until_ms: int) -> None:
-        """Add what the time since the last recommendation earned, really and in the two baselines."""
-        passed_ms = until_ms - last.observed_at_ms
-        if last.scores:  # before the first prices of a class there is nothing to account for
-            self._covered_ms += passed_ms
-        for name in sorted(last.scores):
-            rows = {row.mode: row for row in last.scores[name].scores}
-            initial = self._initial.get((facility.facility_id, name), {})
-            self._realised += _earned(last.counts.get(name, {}), rows=rows, passed_ms=passed_ms)
-            self._never += _earned(initial, rows=rows, passed_ms=passed_ms)
-            mining = {DeviceMode.MINING: sum(initial.values())} if DeviceMode.MINING in rows else initial
-            self._always_mine += _earned(mining, rows=rows, passed_ms=passed_ms)
-
-    def _open(self, facility: Facility, device_class: DeviceClass, *, scored: ClassRecommendation) -> None:
-        """Note a class's initial modes at its first scores, and charge "always mine" its one switch."""
-        key = (facility.facility_id, device_class.device_class)
-        if key in self._initial:
-            return
-        initial: dict[DeviceMode, int] = {}
-        for cluster in facility.clusters:
-            if cluster.device_class == device_class.device_class:
-                initial[cluster.initial_mode] = initial.get(cluster.initial_mode, 0) + cluster.device_count
-        self._initial[key] = initial
-        if any(profile.mode is DeviceMode.MINING for profile in device_class.modes):
-            mining = {DeviceMode.MINING: sum(initial.values())}
-            for moved in _moves(initial, mining):
-                self._always_mine -= _cost(device_class, scored=scored, moved=moved)
-
-    def _charge(
+    def _settle(
         self,
+        facility: Facility,
         device_class: DeviceClass,
         *,
-        scored: ClassRecommendation,
-        before: Mapping[DeviceMode, int],
-        after: Mapping[DeviceMode, int],
+        rows: Rows,
+        interval: Interval,
+        counts: Mapping[DeviceMode, int] | None,
     ) -> None:
-        """Charge the switches that the change of counts shows."""
-        for moved in _moves(before, after):
-            self._switches += moved[2]
-            self._switch_cost += _cost(device_class, scored=scored, moved=moved)
+        """Add what one class earned, really and in the two baselines, and charge the switches before it."""
+        key = (facility.facility_id, device_class.device_class)
+        initial = initial_counts(facility, device_class.device_class)
+        mining = {DeviceMode.MINING: sum(initial.values())} if DeviceMode.MINING in rows else initial
+        if key not in self._begun:
+            self._begun.add(key)
+            self._always_mine -= _cost(device_class, rows=rows, before=initial, after=mining)
+        before = self._counts.get(key, initial)
+        after = before if counts is None else dict(counts)
+        self._counts[key] = dict(after)
+        self._switches += sum(int(move.amount) for move in moves(before, after))
+        self._switch_cost += _cost(device_class, rows=rows, before=before, after=after)
+        self._realised += _earned(after, rows=rows, interval=interval)
+        self._never += _earned(initial, rows=rows, interval=interval)
+        self._always_mine += _earned(mining, rows=rows, interval=interval)
 
 
-def _earned(counts: Mapping[DeviceMode, int], *, rows: Mapping[DeviceMode, ModeScore], passed_ms: int) -> int:
+def _earned(counts: Mapping[DeviceMode, int], *, rows: Rows, interval: Interval) -> int:
     """Return micro-dollars earned; a mode without scores earns nothing."""
     return sum(
-        usd_micros(Usd(count * rows[mode].profit_usd_per_hour * passed_ms / MS_PER_HOUR))
+        usd_micros(Usd(count * earned_usd(rows[mode], interval)))
         for mode, count in sorted(counts.items())
         if mode in rows
     )
 
 
-def _moves(
-    before: Mapping[DeviceMode, int], after: Mapping[DeviceMode, int]
-) -> list[tuple[DeviceMode, DeviceMode, int]]:
-    """Return (from, to, devices) that turn one count into the other; devices that appear or vanish moved nowhere."""
-    modes = sorted(before.keys() | after.keys())
-    change = {mode: after.get(mode, 0) - before.get(mode, 0) for mode in modes}
-    moves: list[tuple[DeviceMode, DeviceMode, int]] = []
-    for source in modes:
-        for target in modes:
-            moved = min(-change[source], change[target])
-            if moved > 0:
-                moves.append((source, target, moved))
-                change[source] += moved
-                change[target] -= moved
-    return moves
-
-
-def _cost(device_class: DeviceClass, *, scored: ClassRecommendation, moved: tuple[DeviceMode, DeviceMode, int]) -> int:
-    """Return the micro-dollars that one group of switches cost."""
-    source, target, count = moved
-    revenue = {row.mode: row.revenue_usd_per_hour for row in scored.scores}
-    if source not in revenue or target not in revenue:
-        return 0
-    profile = device_class.profile(target)
-    cost = switch_cost_usd(
-        from_revenue=revenue[source],
-        to_revenue=revenue[target],
-        enter_ms=profile.enter_ms,
-        enter_wear_usd=profile.enter_wear_usd,
-        enter_reload_usd=profile.enter_reload_usd,
+def _cost(
+    device_class: DeviceClass, *, rows: Rows, before: Mapping[DeviceMode, int], after: Mapping[DeviceMode, int]
+) -> int:
+    """Return the micro-dollars that the switches between two counts cost, each device's rounded."""
+    return sum(
+        int(move.amount)
+        * usd_micros(move_cost_usd(device_class, rows=rows, from_mode=move.from_mode, to_mode=move.to_mode))
+        for move in moves(before, after)
     )
-    return count * usd_micros(cost)

@@ -20,6 +20,7 @@ from hcp.model.recommendations import (
     ModeScore,
     Recommendation,
 )
+from hcp.model.regret import Regret
 from hcp.model.rejections import DeadLetter, RejectReason
 from hcp.model.resources import ResourceState, StateReporter, state_key
 from hcp.model.telemetry import AsicTelemetry, GpuTelemetry
@@ -158,6 +159,23 @@ RECOMMENDATION = Recommendation(
     ),
     resource_state_offset=17,
 )
+REGRET = Regret(
+    regret_id=id_from_content("regret"),
+    facility_id="tx-north",
+    device_class="s21",
+    hour_start_ms=EpochMs(AT - 3_600_000),
+    since_ms=EpochMs(AT - 7_200_000),
+    covered_ms=3_600_000,
+    device_count=12,
+    counted_ratio=0.75,
+    realised_usd_micros=3_000_000,
+    switch_cost_usd_micros=240_000,
+    realised_so_far_usd_micros=5_500_000,
+    hindsight_so_far_usd_micros=6_250_000,
+    best_fixed_so_far_usd_micros=-1_500_000,
+    best_fixed_mode=DeviceMode.SLEEP,
+    observed_at_ms=AT,
+)
 DECISION = OrchestratorCommand(
     command_id=id_from_content("decision"),
     facility_id="tx-north",
@@ -290,6 +308,7 @@ EXAMPLES: tuple[object, ...] = (
     EVENT,
     REQUEST,
     RECOMMENDATION,
+    REGRET,
     DECISION,
     COMMAND,
     RESULT,

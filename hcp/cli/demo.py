@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
+from agents import AGENTS
 from hcp.cli.children import Child, Children
 from hcp.cli.picture import Picture
 from hcp.cli.stack import settings_of
@@ -25,7 +26,6 @@ from hcp.settings import Settings, load_settings
 from hcp.stack import StackAddresses, default_cache_dir, running_stack
 from simulators.market import sample_start_ms
 
-AGENTS: Final = ("optimizer", "fleet_monitor", "orchestrator", "resources")
 REFRESH_MS: Final = 1_000
 DRAIN_MS: Final = 3_000
 """How long the pipeline may finish what is under way before its processes are stopped, consumers last."""

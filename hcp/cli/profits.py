@@ -11,9 +11,10 @@ from hcp.model.facilities import Fleet
 from hcp.model.recommendations import Recommendation
 from hcp.topics import CONTROLLER_RESULT, OPTIMIZER_RECOMMENDATION, Topic
 from streams.profit import ProfitLedger, ProfitSummary
+from streams.settlement import initial_counts
 
 EVERYTHING: Final = 2**40
-Counts = dict[str, dict[DeviceMode, int]]
+Counts = dict[str, defaultdict[DeviceMode, int]]
 
 
 def profits(bootstrap: str, *, fleet: Fleet) -> ProfitSummary:
@@ -28,12 +29,12 @@ def profits(bootstrap: str, *, fleet: Fleet) -> ProfitSummary:
 
 
 def ledger_of(recommendations: list[Recommendation], results: list[ControllerResult], *, fleet: Fleet) -> ProfitLedger:
-    """Merge both histories by event time; a switch decided at a price counts from that price on."""
-    counts = initial_counts(fleet)
+    """Merge both histories by event time; a switch decided at a price counts for the interval that begins there."""
+    counts = counts_at_start(fleet)
     ledger = ProfitLedger(fleet=fleet)
     events: list[tuple[int, int, Recommendation | ControllerResult]] = [
-        *((item.observed_at_ms, 0, item) for item in results),
-        *((item.observed_at_ms, 1, item) for item in recommendations),
+        *((item.observed_at_ms, 0, item) for item in recommendations),
+        *((item.observed_at_ms, 1, item) for item in results),
     ]
     for _, _, item in sorted(events, key=lambda event: event[:2]):
         site = counts[item.facility_id]
@@ -44,22 +45,21 @@ def ledger_of(recommendations: list[Recommendation], results: list[ControllerRes
     return ledger
 
 
-def initial_counts(fleet: Fleet) -> dict[str, Counts]:
+def counts_at_start(fleet: Fleet) -> dict[str, Counts]:
     """Return the devices by facility, class and mode before anybody decided."""
-    counts: dict[str, Counts] = {}
-    for facility in fleet.facilities:
-        site: Counts = defaultdict(lambda: defaultdict(int))
-        for cluster in facility.clusters:
-            site[cluster.device_class][cluster.initial_mode] += cluster.device_count
-        counts[facility.facility_id] = site
-    return counts
+    return {
+        facility.facility_id: {
+            name: defaultdict(int, initial_counts(facility, name)) for name in facility.device_classes()
+        }
+        for facility in fleet.facilities
+    }
 
 
 def _apply(site: Counts, result: ControllerResult) -> None:
     moved = sum(outcome is DeviceOutcome.COMMITTED for outcome in result.outcomes)
     by_mode = site[result.device_class]
-    by_mode[result.from_mode] = by_mode.get(result.from_mode, 0) - moved
-    by_mode[result.to_mode] = by_mode.get(result.to_mode, 0) + moved
+    by_mode[result.from_mode] -= moved
+    by_mode[result.to_mode] += moved
 
 
 def _read(bootstrap: str, topic: Topic) -> list[object]:

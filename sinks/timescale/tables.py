@@ -20,6 +20,7 @@ from hcp.model.recommendations import (
     ModeScore,
     Recommendation,
 )
+from hcp.model.regret import Regret
 from hcp.model.rejections import DeadLetter
 from hcp.model.resources import ResourceState
 from hcp.model.telemetry import AsicTelemetry, GpuTelemetry
@@ -175,6 +176,7 @@ TABLES: Final[tuple[Table, ...]] = (
         parts=(Recommendation, MarketSnapshot, ClassRecommendation, ModeScore, ClassDevices, ModeDevices),
         chunk_hours=24,
     ),
+    _table("regrets", Regret, "regret_id"),
     _table("decisions", OrchestratorCommand, "command_id"),
     _table("controller_commands", ControllerCommand, "command_id", "device_id", chunk_hours=24),
     _table("switches", ControllerResult, "command_id", "device_id", chunk_hours=24),

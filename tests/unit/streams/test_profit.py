@@ -1,14 +1,16 @@
 """The profit ledger: event time, fixed choices beside it, switch costs taken off."""
 
+from dataclasses import replace
+
 import pytest
 
 from hcp.model.devices import DeviceMode
 from hcp.model.units import USD_MICROS_PER_USD
 from streams.policies import policy_named
-from streams.profit import ProfitLedger, ProfitSummary
-from tests.unit.streams.world import ASICS, DEMO_FLEET, GPUS, MINUTE_MS, START_MS, Plane
+from streams.profit import Counts, ProfitLedger, ProfitSummary
+from tests.unit.streams.world import ASICS, DEMO_FLEET, GPUS, MINUTE_MS, START_MS, Plane, an_energy_price
 
-HOUR_MS = 60 * MINUTE_MS
+TICK_MS, QUARTER_MS, HOUR_MS = 5 * MINUTE_MS, 15 * MINUTE_MS, 60 * MINUTE_MS
 INITIAL = {"s21": {DeviceMode.MINING: 12}, "h100": {DeviceMode.AI_INFERENCE: 8}}
 
 
@@ -22,46 +24,90 @@ def counts_of(plane: Plane) -> dict[str, dict[DeviceMode, int]]:
     return counts
 
 
+def settle(
+    plane: Plane, ledger: ProfitLedger, value: float, *, at_ms: int, interval_ms: int, counts: Counts | None = None
+) -> None:
+    """Publish the price of the interval that ends at `at_ms`, and settle it with the devices as they were before."""
+    plane.wall_ms += 10_000
+    plane.see_devices(at_ms=at_ms)
+    worked = counts_of(plane) if counts is None else counts
+    plane.take(replace(an_energy_price(value, at_ms=at_ms), interval_ms=interval_ms))
+    ledger.add(plane.recommendations[-1], worked)
+
+
 def run(policy: str, prices: list[float]) -> ProfitSummary:
     """Let a policy trade a series of five-minute prices and return its profit."""
+    plane, ledger = begun(policy)
+    for tick, value in enumerate(prices, start=1):
+        settle(plane, ledger, value, at_ms=START_MS + tick * TICK_MS, interval_ms=TICK_MS)
+    return ledger.summary()
+
+
+def begun(policy: str = "never") -> tuple[Plane, ProfitLedger]:
+    """Return a site with devices and prices, and an empty ledger."""
     plane = Plane(policy=policy_named(policy))
     plane.see_devices()
     plane.see_prices()
-    ledger = ProfitLedger(fleet=DEMO_FLEET)
-    for tick, value in enumerate(prices, start=1):
-        plane.energy(value, at_ms=START_MS + tick * 5 * MINUTE_MS)
-        ledger.add(plane.recommendations[-1], counts_of(plane))
-    return ledger.summary()
+    return plane, ProfitLedger(fleet=DEMO_FLEET)
 
 
 def test_an_hour_earns_what_the_scores_say() -> None:
     """Twelve S21s at 0.28418 and eight H100s at 1.4 - 0.0235950 - 0.02 USD/h make 14.261 USD."""
-    plane = Plane(policy=policy_named("never"))
-    plane.see_devices()
-    plane.see_prices()
-    ledger = ProfitLedger(fleet=DEMO_FLEET)
-    ledger.add(plane.recommendations[-1], INITIAL)
-    plane.energy(30.0, at_ms=START_MS + HOUR_MS)
-    ledger.add(plane.recommendations[-1], INITIAL)
+    plane, ledger = begun()
+    settle(plane, ledger, 30.0, at_ms=START_MS + HOUR_MS, interval_ms=HOUR_MS)
     summary = ledger.summary()
     assert summary.realised_usd == pytest.approx(12 * 0.284182 + 8 * (1.4 - 0.023595 - 0.02), abs=1e-3)
     assert summary.realised_usd_micros == summary.never_switch_usd_micros
     assert summary.covered_ms == HOUR_MS
 
 
+def test_a_price_is_that_of_the_interval_it_ends() -> None:
+    """A quarter of an hour at 500 USD/MWh costs what was drawn in it, whatever the price before and after."""
+    plane, ledger = begun()
+    for tick, value in enumerate([30.0, 500.0, 30.0], start=1):
+        settle(plane, ledger, value, at_ms=START_MS + tick * QUARTER_MS, interval_ms=QUARTER_MS)
+    asics_usd_per_hour = [0.39968 - 3.5 * 1.1 * value / 1_000 for value in (30.0, 500.0, 30.0)]
+    gpus_usd_per_hour = [1.38 - 0.715 * 1.1 * value / 1_000 for value in (30.0, 500.0, 30.0)]
+    expected = (12 * sum(asics_usd_per_hour) + 8 * sum(gpus_usd_per_hour)) / 4
+    assert ledger.summary().realised_usd == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_switch_counts_for_the_interval_after_the_price_it_was_decided_on() -> None:
+    """Miners that sleep at the first 500 USD/MWh have paid for that interval, and not for the next."""
+    first, second = run("threshold", [500.0]), run("threshold", [500.0, 500.0])
+    mined = 12 * (0.39968 - 3.5 * 1.1 * 0.5) / 12
+    assert first.switch_count == 0
+    assert first.realised_usd == pytest.approx(mined + 8 * (1.38 - 0.715 * 1.1 * 0.5) / 12, abs=1e-3)
+    assert second.switch_count == 12
+    assert second.realised_usd > first.realised_usd + mined
+
+
+def test_the_same_price_settles_once_and_gaps_and_instants_nothing() -> None:
+    """Later recommendations of the same energy price, what overlaps and what no price is for add no time."""
+    plane, ledger = begun()
+    settle(plane, ledger, 30.0, at_ms=START_MS + HOUR_MS, interval_ms=0)
+    assert ledger.summary().covered_ms == 0
+    settle(plane, ledger, 30.0, at_ms=START_MS + 2 * HOUR_MS, interval_ms=QUARTER_MS)
+    ledger.add(plane.recommendations[-1], INITIAL)
+    assert ledger.summary().covered_ms == QUARTER_MS
+    settle(plane, ledger, 30.0, at_ms=START_MS + 2 * HOUR_MS + TICK_MS, interval_ms=QUARTER_MS)
+    assert ledger.summary().covered_ms == QUARTER_MS + TICK_MS
+    settle(plane, ledger, 30.0, at_ms=START_MS + 9 * HOUR_MS, interval_ms=QUARTER_MS)
+    assert ledger.summary().covered_ms == 2 * QUARTER_MS + TICK_MS
+
+
 def test_switches_are_charged_once_for_each_device() -> None:
     """Twelve S21s going to sleep lose five seconds of revenue and 0.001 USD each."""
-    plane = Plane(policy=policy_named("never"))
-    plane.see_devices()
-    plane.see_prices()
-    ledger = ProfitLedger(fleet=DEMO_FLEET)
-    ledger.add(plane.recommendations[-1], INITIAL)
-    ledger.add(plane.recommendations[-1], {**INITIAL, "s21": {DeviceMode.SLEEP: 12}})
+    plane, ledger = begun()
+    asleep = {**INITIAL, "s21": {DeviceMode.SLEEP: 12}}
+    for tick in (1, 2, 3):
+        settle(plane, ledger, 30.0, at_ms=START_MS + tick * TICK_MS, interval_ms=TICK_MS, counts=asleep)
     summary = ledger.summary()
     expected = 12 * (0.39968 * 5 / 3_600 + 0.001)
     assert summary.switch_cost_usd_micros / USD_MICROS_PER_USD == pytest.approx(expected, abs=1e-4)
     assert summary.switch_count == 12
-    assert summary.realised_usd == pytest.approx(-expected, abs=1e-4)
+    earned = (12 * -0.000825 + 8 * (1.4 - 0.023595 - 0.02)) / 4
+    assert summary.realised_usd == pytest.approx(earned - expected, abs=1e-4)
 
 
 def test_never_switching_realises_exactly_its_baseline() -> None:
