@@ -6,7 +6,12 @@ import psycopg
 
 from hcp.errors import StoreError, StoreUnavailableError
 
-_AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError)
+_AWAY: Final = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,  # the server ended a session whose client stood still
+    psycopg.errors.TransactionTimeout,
+)
 
 
 def store_error(what: str, error: psycopg.Error) -> StoreError:

@@ -22,6 +22,10 @@ from sinks.timescale.rows import Row, rows_of
 from sinks.timescale.tables import Table
 
 TIMES_KEPT_MAX: Final = 65_536
+IDLE_MS_MAX: Final = 10_000
+"""Between two statements of a transaction: a writer frozen there holds its offsets' rows, and would block its rival."""
+TRANSACTION_MS_MAX: Final = 60_000
+"""A transaction's, also in the middle of a COPY; PostgreSQL 17 and later know it."""
 _REFUSALS: Final = (
     psycopg.errors.DataError,
     psycopg.errors.IntegrityError,
@@ -30,6 +34,10 @@ _REFUSALS: Final = (
     OverflowError,
 )
 """The database's, and Python's own: a time beyond the year 9999 makes no row."""
+_LIMITS_MS: Final = {
+    "idle_in_transaction_session_timeout": IDLE_MS_MAX,
+    "transaction_timeout": TRANSACTION_MS_MAX,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +83,10 @@ class Writer:
         self._sink = sink
         try:
             self._connection = psycopg.connect(dsn, connect_timeout=10, autocommit=True)
+            for name, limit_ms in _LIMITS_MS.items():
+                self._connection.execute(
+                    "select set_config(name, %s, false) from pg_settings where name = %s", (str(limit_ms), name)
+                )
         except psycopg.Error as error:
             raise store_error("TimescaleDB must answer", error) from error
         self._connection.adapters.register_dumper(datetime, _TimeDumper)
