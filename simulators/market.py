@@ -12,13 +12,14 @@ import structlog
 from hcp.clock import Clock, wall_ms
 from hcp.errors import MarketDataError
 from hcp.kafka.producer import RecordProducer
+from hcp.market_data.replay import Market, recorded_market, replay
+from hcp.market_data.series import read_sample, read_source
 from hcp.model.facilities import Fleet
 from hcp.model.markets import MarketPrice
 from hcp.model.units import EpochMs
 from hcp.settings import Settings
-from simulators.replay import Market, recorded_market, replay, synthetic_market
 from simulators.run_clock import RunClock, StopSignal
-from simulators.series import read_sample, read_source
+from simulators.synthetic import synthetic_market
 
 FLUSH_RECORDS: Final = 5_000
 """Records in flight at most before their delivery is waited for."""

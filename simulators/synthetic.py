@@ -3,11 +3,14 @@
 import math
 import random
 from collections.abc import Iterator
+from heapq import merge
 from typing import Final
 
+from hcp.market_data.replay import Market, point_order
+from hcp.market_data.series import BTC_INSTRUMENT, DIFFICULTY_INSTRUMENT, Point
+from hcp.model.facilities import Fleet
 from hcp.model.markets import PriceSeries
 from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE
-from simulators.series import BTC_INSTRUMENT, DIFFICULTY_INSTRUMENT, Point
 
 STEP_MS: Final = 15 * MS_PER_MINUTE
 EPOCH_MS: Final = 14 * 24 * MS_PER_HOUR
@@ -28,6 +31,31 @@ _SPIKE_USD_PER_MWH: Final = (250.0, 4_500.0)
 _LIMITS_USD_PER_MWH: Final = (-250.0, 5_000.0)
 _NIGHT_HOURS_UTC: Final = range(5, 12)
 _PEAK_HOUR_UTC: Final = 22
+
+
+def synthetic_market(*, seed: int, fleet: Fleet, start_ms: int) -> Market:
+    """Make a synthetic market that begins at `start_ms` and never ends."""
+
+    def points_from(hub: str, from_ms: int, until_ms: float) -> Iterator[Point]:
+        if hub:
+            return energy_points(hub, seed=seed, from_ms=from_ms, until_ms=until_ms)
+        return merge(
+            btc_points(seed=seed, from_ms=from_ms, until_ms=until_ms),
+            difficulty_points(seed=seed, from_ms=from_ms, until_ms=until_ms),
+            key=point_order,
+        )
+
+    return Market(
+        fleet=fleet,
+        facilities=fleet.facilities,
+        skipped=(),
+        lacking=(),
+        recorded=frozenset({PriceSeries.BTC, PriceSeries.DIFFICULTY}),
+        start_ms=start_ms,
+        end_ms=float("inf"),
+        demand_seed=seed,
+        points_from=points_from,
+    )
 
 
 def energy_points(market: str, *, seed: int, from_ms: int, until_ms: float) -> Iterator[Point]:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from hcp.fleet import load_fleet
+from hcp.market_data.replay import recorded_market
+from hcp.market_data.series import Recording, read_sample, read_source
 from hcp.model.markets import PriceSeries
 from hcp.model.validation import check
 from hcp.settings import load_settings
 from simulators.market import market_prices, sample_start_ms
-from simulators.replay import recorded_market
-from simulators.series import Recording, read_sample, read_source
 
 pytestmark = pytest.mark.recorded
 ROOT = Path(__file__).parents[2]

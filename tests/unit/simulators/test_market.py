@@ -11,6 +11,7 @@ import pytest
 
 from hcp.errors import MarketDataError
 from hcp.fleet import load_fleet
+from hcp.market_data.legs import subsidy_btc, utilisation_ratio
 from hcp.model.devices import DeviceMode
 from hcp.model.markets import MarketPrice, PriceSeries
 from hcp.model.recommendations import Recommendation
@@ -18,7 +19,6 @@ from hcp.model.rejections import Rejected
 from hcp.model.steps import Cause
 from hcp.model.units import EpochMs
 from hcp.model.validation import check
-from simulators.legs import subsidy_btc, utilisation_ratio
 from simulators.market import market_prices, open_market, sample_start_ms
 from simulators.run_clock import RunClock
 from streams.market import MarketState

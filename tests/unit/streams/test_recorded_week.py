@@ -5,11 +5,11 @@ from functools import cache
 
 import pytest
 
+from hcp.market_data.replay import recorded_market, replay
+from hcp.market_data.series import read_sample
 from hcp.model.commands import DecisionAction
 from hcp.model.markets import MarketPrice
 from hcp.model.recommendations import Recommendation
-from simulators.replay import recorded_market, replay
-from simulators.series import read_sample
 from streams.policies import policy_named
 from streams.profit import ProfitLedger, ProfitSummary
 from streams.regret import ClassRegret, RegretState, hindsight_usd, on_recommendation_settled

@@ -21,7 +21,7 @@ from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE, MS_PER_SECOND
 BTC_INSTRUMENT: Final = "BTC/USD"
 DIFFICULTY_INSTRUMENT: Final = "bitcoin"
 SUFFIXES: Final = (".csv", ".parquet")
-SAMPLE_PACKAGE: Final = "simulators.sample"
+SAMPLE_PACKAGE: Final = "hcp.market_data.sample"
 SAMPLE_FILES: Final = ("ercot_real_time_15min.csv", "btc_usd_hourly.csv", "btc_difficulty_epochs.csv")
 
 Cell = str | float | datetime | None

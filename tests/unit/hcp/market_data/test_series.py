@@ -1,4 +1,4 @@
-"""simulators.series: documented shapes, gaps that stay gaps, and errors that say where."""
+"""hcp.market_data.series: documented shapes, gaps that stay gaps, and errors that say where."""
 
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hcp.errors import MarketDataError
+from hcp.market_data.series import SAMPLE_FILES, SAMPLE_PACKAGE, read_file, read_sample, read_source
 from hcp.model.markets import PriceSeries
 from simulators.market import sample_start_ms
-from simulators.series import SAMPLE_FILES, SAMPLE_PACKAGE, read_file, read_sample, read_source
 
 QUARTER_MS = 900_000
 ENERGY = "interval_start_utc,location,price_usd_per_mwh\n"

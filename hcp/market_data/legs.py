@@ -8,11 +8,11 @@ import random
 from collections.abc import Iterator
 from typing import Final
 
+from hcp.market_data.series import DIFFICULTY_INSTRUMENT, Point
 from hcp.model.devices import DeviceKind
 from hcp.model.facilities import Facility, Fleet
 from hcp.model.markets import PriceSeries
 from hcp.model.units import MS_PER_HOUR
-from simulators.series import DIFFICULTY_INSTRUMENT, Point
 
 DAY_MS: Final = 24 * MS_PER_HOUR
 DEMAND_SEED: Final = 7
@@ -108,7 +108,7 @@ def demand_points(
 
 def utilisation_ratio(facility_id: str, device_class: str, *, seed: int, hour: int) -> float:
     """Return the utilisation of one hour: a day curve with noise, and lulls in which demand is next to nil."""
-    draw = random.Random(f"{seed}/{facility_id}/{device_class}/{hour}")
+    draw = random.Random(f"{seed}/{facility_id}/{device_class}/{hour}")  # noqa: S311  # seeded, no cryptography
     hour_of_day = hour % 24
     is_night = hour_of_day in _NIGHT_HOURS_UTC
     lull_ratio = _LULL_RATIO.get(device_class, _LULL_RATIO_DEFAULT) if is_night else _DAY_LULL_RATIO

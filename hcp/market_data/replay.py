@@ -6,10 +6,7 @@ from heapq import merge
 from itertools import chain
 from typing import Final
 
-from hcp.model.facilities import Facility, Fleet
-from hcp.model.markets import SERIES_RULES, MarketPrice, PriceSeries
-from hcp.model.units import EpochMs
-from simulators.legs import (
+from hcp.market_data.legs import (
     DEMAND_SEED,
     constant_points,
     demand_points,
@@ -17,8 +14,10 @@ from simulators.legs import (
     hash_price_point,
     rental_points,
 )
-from simulators.series import Point, Recording
-from simulators.synthetic import btc_points, difficulty_points, energy_points
+from hcp.market_data.series import Point, Recording
+from hcp.model.facilities import Facility, Fleet
+from hcp.model.markets import SERIES_RULES, MarketPrice, PriceSeries
+from hcp.model.units import EpochMs
 
 _NEEDED: Final = (PriceSeries.BTC, PriceSeries.DIFFICULTY)
 
@@ -86,31 +85,6 @@ def _known_from(firsts: dict[tuple[PriceSeries, str], int], served: tuple[Facili
     )
 
 
-def synthetic_market(*, seed: int, fleet: Fleet, start_ms: int) -> Market:
-    """Make a synthetic market that begins at `start_ms` and never ends."""
-
-    def points_from(hub: str, from_ms: int, until_ms: float) -> Iterator[Point]:
-        if hub:
-            return energy_points(hub, seed=seed, from_ms=from_ms, until_ms=until_ms)
-        return merge(
-            btc_points(seed=seed, from_ms=from_ms, until_ms=until_ms),
-            difficulty_points(seed=seed, from_ms=from_ms, until_ms=until_ms),
-            key=_point_order,
-        )
-
-    return Market(
-        fleet=fleet,
-        facilities=fleet.facilities,
-        skipped=(),
-        lacking=(),
-        recorded=frozenset({PriceSeries.BTC, PriceSeries.DIFFICULTY}),
-        start_ms=start_ms,
-        end_ms=float("inf"),
-        demand_seed=seed,
-        points_from=points_from,
-    )
-
-
 def replay(market: Market, *, start_ms: int, end_ms: float) -> Iterator[MarketPrice]:
     """Yield the latest price of each instrument as of `start_ms`, then every later one up to `end_ms`, in order."""
     streams = [_of_facility(market, site, start_ms=start_ms, end_ms=end_ms) for site in market.facilities]
@@ -138,7 +112,7 @@ def _of_facility(market: Market, site: Facility, *, start_ms: int, end_ms: float
             if point.instrument in present
         ),
         demand_points(site, classes=classes, seed=market.demand_seed, from_ms=start_ms, until_ms=end_ms),
-        key=_point_order,
+        key=point_order,
     )
     has_stand_in = bool(classes) and PriceSeries.GPU_HASH_PRICE not in market.recorded
     streams: list[Iterable[Point]] = [
@@ -146,7 +120,7 @@ def _of_facility(market: Market, site: Facility, *, start_ms: int, end_ms: float
         _with_hash_price(market.points_from("", start_ms, end_ms), is_made=has_stand_in),
         (point for point in made if point.series not in market.recorded),
     ]
-    for point in merge(*streams, key=_point_order):
+    for point in merge(*streams, key=point_order):
         yield _price(point, site)
 
 
@@ -171,7 +145,8 @@ def _price(point: Point, site: Facility) -> MarketPrice:
     )
 
 
-def _point_order(point: Point) -> tuple[int, PriceSeries, str]:
+def point_order(point: Point) -> tuple[int, PriceSeries, str]:
+    """Return what points are ordered by: event time, then series and instrument."""
     return point.observed_at_ms, point.series, point.instrument
 
 
