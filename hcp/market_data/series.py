@@ -111,15 +111,18 @@ def read_sample(instruments: frozenset[str] | None = None) -> Recording:
     for name in SAMPLE_FILES:
         with as_file(files(SAMPLE_PACKAGE) / name) as path:
             recordings.append(read_file(path, instruments=instruments))
-    return _merged(recordings)
+    return merged(recordings)
 
 
-def read_source(source: Path, instruments: frozenset[str] | None = None) -> Recording:
+def read_source(
+    source: Path, instruments: frozenset[str] | None = None, *, passed_over: list[Path] | None = None
+) -> Recording:
     """Read a file, or every CSV and Parquet file of a folder.
 
     Args:
         source: The file or folder.
         instruments: Energy hubs wanted; rows of others are passed over. None takes all.
+        passed_over: Is given the folder's files whose columns are no documented shape; None refuses them.
 
     Raises:
         MarketDataError: Nothing to read, or a file, line and column that breaks the documented shape.
@@ -128,8 +131,11 @@ def read_source(source: Path, instruments: frozenset[str] | None = None) -> Reco
         paths = sorted(path for path in source.iterdir() if path.suffix in SUFFIXES)
         if not paths:
             raise MarketDataError(f"{source} must hold {' or '.join(SUFFIXES)} files, was without")
-        return _merged([read_file(path, instruments=instruments) for path in paths])
-    return _merged([read_file(source, instruments=instruments)])
+        if passed_over is not None:
+            passed_over.extend(path for path in paths if not _has_known_shape(path))
+            paths = [path for path in paths if path not in passed_over]
+        return merged([read_file(path, instruments=instruments) for path in paths])
+    return merged([read_file(source, instruments=instruments)])
 
 
 def read_file(path: Path, *, instruments: frozenset[str] | None = None) -> Recording:
@@ -147,7 +153,7 @@ def read_file(path: Path, *, instruments: frozenset[str] | None = None) -> Recor
         raise MarketDataError(f"{path} must be a readable {path.suffix} file, was: {error}") from error
 
 
-def _merged(recordings: Iterable[Recording]) -> Recording:
+def merged(recordings: Iterable[Recording]) -> Recording:
     """Put recordings into one order; of a value said twice the first stays."""
     recordings = list(recordings)
     points: dict[tuple[PriceSeries, str, int], Point] = {}
@@ -162,6 +168,19 @@ def _merged(recordings: Iterable[Recording]) -> Recording:
         empty_rows=sum(recording.empty_rows for recording in recordings),
         repeated_rows=total - len(points) + sum(recording.repeated_rows for recording in recordings),
     )
+
+
+def _has_known_shape(path: Path) -> bool:
+    """Say whether a file's columns are documented; what cannot be opened is left for the reading to refuse."""
+    try:
+        if path.suffix == ".csv":
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                names = next(csv.reader(file), [])
+        else:
+            names = pq.read_schema(path).names
+    except (OSError, csv.Error, UnicodeDecodeError, pa.ArrowException):
+        return True
+    return any(set(shape.columns()) <= set(names) for shape in _SHAPES)
 
 
 def _shape_of(names: Sequence[str], path: Path) -> _Shape:
@@ -222,7 +241,7 @@ def _parse(rows: Iterable[Row], *, shape: _Shape, path: Path, instruments: froze
             parsed.append((series, instrument, start_ms, value))
     interval_ms = _interval_ms(starts, shape)
     points = [_point(row, interval_ms=interval_ms, source=f"recorded:{path.name}") for row in parsed]
-    return _merged([Recording(points=tuple(points), empty_rows=empty, repeated_rows=0)])
+    return merged([Recording(points=tuple(points), empty_rows=empty, repeated_rows=0)])
 
 
 def _interval_ms(starts: set[int], shape: _Shape) -> int:

@@ -1,0 +1,242 @@
+"""Replay prices through the very functions that decide live; what each policy did comes out as moves of devices.
+
+A recommendation is made once a price and handed to every policy with that policy's own devices counted in it. A
+switch takes effect at the event time of its decision, fails never, and is confirmed at the next recommendation.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from backtest.series import ClassSeries, Move, PolicyMoves
+from hcp.model.commands import DecisionAction, OrchestratorCommand
+from hcp.model.devices import DeviceMode
+from hcp.model.facilities import Facility, Fleet
+from hcp.model.markets import MarketPrice, PriceSeries
+from hcp.model.recommendations import ClassDevices, ClassRecommendation, ModeDevices, Recommendation
+from hcp.model.rejections import Rejected
+from hcp.model.steps import Cause
+from streams.economics import site_kilowatts
+from streams.market import MarketState
+from streams.optimizer import on_price
+from streams.orchestrator import on_recommendation
+from streams.policies import Policy
+from streams.site import SiteState
+
+OnDecision = Callable[[OrchestratorCommand], None]
+Counts = dict[str, dict[DeviceMode, int]]
+SETTLED_SERIES: Final = PriceSeries.ENERGY_REAL_TIME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BacktestRun:
+    """What a run leaves: the series all are settled by, and what each policy moved.
+
+    Attributes:
+        series: One a facility and class that was scored, in the order of the fleet.
+        moves: One a policy, facility and class of `series`.
+        price_count: Prices taken in; late and repeated ones are not.
+        passed_over_count: Prices that were late, repeated, of an unknown facility or out of range together.
+    """
+
+    series: tuple[ClassSeries, ...]
+    moves: tuple[PolicyMoves, ...]
+    price_count: int
+    passed_over_count: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Recorder:
+    """The settled intervals of one class while the run goes on."""
+
+    starts_ms: "array[int]" = field(default_factory=lambda: array("q"))
+    interval_ms: "array[int]" = field(default_factory=lambda: array("q"))
+    energy: "array[float]" = field(default_factory=lambda: array("d"))
+    profit: "array[float]" = field(default_factory=lambda: array("d"))
+    revenue: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def add(self, scores: ClassRecommendation, price: MarketPrice) -> None:
+        """Settle the interval that a price is for, at the rates it gave."""
+        self.starts_ms.append(price.interval_start_ms)
+        self.interval_ms.append(price.interval_ms)
+        self.energy.append(price.value)
+        for row in scores.scores:
+            self.profit.append(row.profit_usd_per_hour)
+            self.revenue.append(row.revenue_usd_per_hour)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Desk:
+    """One policy at one site: its state and where its devices are."""
+
+    policy: Policy
+    facility_id: str
+    counts: Counts
+    site: SiteState | None = None
+    epochs: dict[str, int] = field(default_factory=dict)
+    devices: tuple[ClassDevices, ...] = ()
+    moves: dict[str, list[Move]] = field(default_factory=dict)
+
+    def decide(self, recommendation: Recommendation, *, fleet: Fleet, cause: Cause, on_decision: OnDecision) -> None:
+        """Let the policy decide on the devices as it has left them, and move those it switches."""
+        step = on_recommendation(
+            self.site,
+            replace(recommendation, devices=self.devices),
+            fleet=fleet,
+            policy=self.policy,
+            cause=cause,
+        )
+        assert not isinstance(step, Rejected), step
+        for _, site in step.updates:
+            self.site = site
+        for output in step.outputs:
+            if isinstance(output, OrchestratorCommand):
+                on_decision(output)
+                if output.action is DecisionAction.SWITCH:
+                    self._move(output)
+
+    def _move(self, command: OrchestratorCommand) -> None:
+        by_mode = self.counts[command.device_class]
+        by_mode[command.from_mode] -= command.device_count
+        by_mode[command.to_mode] = by_mode.get(command.to_mode, 0) + command.device_count
+        assert by_mode[command.from_mode] >= 0, command
+        self.epochs[command.device_class] = self.epochs.get(command.device_class, 0) + 1
+        self.moves.setdefault(command.device_class, []).append(
+            Move(
+                at_ms=command.observed_at_ms,
+                from_mode=command.from_mode,
+                to_mode=command.to_mode,
+                device_count=command.device_count,
+            )
+        )
+        self.count()
+
+    def count(self) -> None:
+        """Count the devices anew, as resource.state would."""
+        self.devices = tuple(
+            ClassDevices(
+                device_class=name,
+                modes=tuple(
+                    ModeDevices(mode=mode, movable_count=count, switching_count=0)
+                    for mode, count in sorted(by_mode.items())
+                    if count
+                ),
+                stale_count=0,
+                epoch_max=self.epochs.get(name, 0),
+            )
+            for name, by_mode in sorted(self.counts.items())
+        )
+
+
+def run_backtest(
+    prices: Iterable[tuple[MarketPrice, Cause]],
+    *,
+    fleet: Fleet,
+    policies: Sequence[Policy],
+    settle_from_ms: int,
+    on_decision: OnDecision = lambda _command: None,
+) -> BacktestRun:
+    """Let every policy decide over the same prices; deterministic.
+
+    Args:
+        prices: In event-time order for each facility, each with the record it came in: files or a topic's history.
+        fleet: Whose devices decide; each starts in its initial mode.
+        policies: One or more.
+        settle_from_ms: Event time; intervals that begin earlier inform but earn nothing.
+        on_decision: Is handed every decision published, in order; `policy` in it says whose.
+    """
+    markets: dict[str, MarketState] = {}
+    recorders: dict[tuple[str, str], _Recorder] = {}
+    desks = {site.facility_id: _desks(site, policies) for site in fleet.facilities}
+    hubs = {site.facility_id: site.energy_market for site in fleet.facilities}
+    taken = passed_over = 0
+    for price, cause in prices:
+        step = on_price(markets.get(price.facility_id), price, fleet=fleet, cause=cause)
+        if isinstance(step, Rejected) or step.ignored is not None:
+            passed_over += 1
+            continue
+        taken += 1
+        markets.update(step.updates)
+        recommendation = step.outputs[0]
+        assert isinstance(recommendation, Recommendation)
+        if (
+            price.series is SETTLED_SERIES
+            and price.instrument == hubs[price.facility_id]
+            and price.interval_ms > 0
+            and price.interval_start_ms >= settle_from_ms
+        ):
+            for scores in recommendation.classes:
+                recorders.setdefault((price.facility_id, scores.device_class), _Recorder()).add(scores, price)
+        for desk in desks[price.facility_id]:
+            desk.decide(recommendation, fleet=fleet, cause=cause, on_decision=on_decision)
+    return _finished(fleet, recorders, desks, price_count=taken, passed_over_count=passed_over)
+
+
+def initial_counts(facility: Facility) -> Counts:
+    """Return the devices by class and mode before anybody decided."""
+    counts: Counts = {}
+    for cluster in facility.clusters:
+        by_mode = counts.setdefault(cluster.device_class, {})
+        by_mode[cluster.initial_mode] = by_mode.get(cluster.initial_mode, 0) + cluster.device_count
+    return counts
+
+
+def _desks(facility: Facility, policies: Sequence[Policy]) -> list[_Desk]:
+    desks = [
+        _Desk(policy=policy, facility_id=facility.facility_id, counts=initial_counts(facility)) for policy in policies
+    ]
+    for desk in desks:
+        desk.count()
+    return desks
+
+
+def _finished(
+    fleet: Fleet,
+    recorders: dict[tuple[str, str], _Recorder],
+    desks: dict[str, list[_Desk]],
+    *,
+    price_count: int,
+    passed_over_count: int,
+) -> BacktestRun:
+    series: list[ClassSeries] = []
+    moves: list[PolicyMoves] = []
+    for facility in fleet.facilities:
+        for name in facility.device_classes():
+            recorder = recorders.get((facility.facility_id, name))
+            if recorder is None:
+                continue
+            series.append(_series(recorder, facility=facility, device_class=name, fleet=fleet))
+            moves.extend(
+                PolicyMoves(
+                    policy=desk.policy.name,
+                    facility_id=facility.facility_id,
+                    device_class=name,
+                    moves=tuple(desk.moves.get(name, ())),
+                )
+                for desk in desks[facility.facility_id]
+            )
+    return BacktestRun(
+        series=tuple(series), moves=tuple(moves), price_count=price_count, passed_over_count=passed_over_count
+    )
+
+
+def _series(recorder: _Recorder, *, facility: Facility, device_class: str, fleet: Fleet) -> ClassSeries:
+    profile = fleet.device_class(device_class)
+    assert profile is not None
+    counts = initial_counts(facility)[device_class]
+    shape = (len(recorder.starts_ms), len(profile.modes))
+    return ClassSeries(
+        facility_id=facility.facility_id,
+        device_class=device_class,
+        modes=profile.modes,
+        starts_ms=np.array(recorder.starts_ms, dtype=np.int64),
+        interval_ms=np.array(recorder.interval_ms, dtype=np.int64),
+        energy_usd_per_mwh=np.array(recorder.energy, dtype=np.float64),
+        profit_usd_per_hour=np.array(recorder.profit, dtype=np.float64).reshape(shape),
+        revenue_usd_per_hour=np.array(recorder.revenue, dtype=np.float64).reshape(shape),
+        power_kw=np.array([site_kilowatts(power_watts=mode.power_watts, pue=facility.pue) for mode in profile.modes]),
+        initial_counts=np.array([counts.get(mode.mode, 0) for mode in profile.modes], dtype=np.float64),
+    )
