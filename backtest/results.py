@@ -259,7 +259,9 @@ def _sum(rows: Sequence[ResultRow], sites: Sequence[SiteResult]) -> ResultRow:
         switches_per_device_day=moved / max(sum(days), 1e-9),
         device_hours=hours,
         curtailed_mwh=sum(row.curtailed_mwh for row in rows),
-        ramp_mw_per_minute_max=max((row.ramp_mw_per_minute_max or 0.0 for row in rows), default=None),
+        ramp_mw_per_minute_max=max(
+            (row.ramp_mw_per_minute_max for row in rows if row.ramp_mw_per_minute_max is not None), default=None
+        ),
         dwell_minutes_min=min(
             (row.dwell_minutes_min for row in rows if row.dwell_minutes_min is not None), default=None
         ),

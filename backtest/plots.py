@@ -1,0 +1,200 @@
+"""The plots of one site: prices, power, decisions, cumulative profit and daily regret over one time axis."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from backtest.results import BEST_FIXED, HINDSIGHT, SiteResult
+from backtest.series import DAY_MS, ClassSeries, FloatArray, IntArray, PolicyMoves
+from hcp.model.devices import DeviceMode
+from hcp.model.units import MS_PER_HOUR
+
+POINTS_MAX: Final = 3_000
+"""Points of a line at most: two years of days fit, and a page of many lines opens at once."""
+MARKERS_MAX: Final = 4_000
+"""Switches drawn of one policy and class at most; of more, every n-th, and the legend says so."""
+_BUCKETS_MS: Final = (MS_PER_HOUR // 4, MS_PER_HOUR, 6 * MS_PER_HOUR, DAY_MS, 7 * DAY_MS)
+_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d00", "#5b3fa0")
+"""Okabe and Ito's palette, which colour-blind readers can tell apart ("Color Universal Design", 2008), and two more."""
+_YARDSTICK_COLOURS: Final = {HINDSIGHT: "#222222", BEST_FIXED: "#9aa2ab"}
+_MODE_SYMBOLS: Final = {
+    DeviceMode.MINING: "triangle-up",
+    DeviceMode.MINING_ECO: "diamond",
+    DeviceMode.AI_INFERENCE: "star",
+    DeviceMode.IDLE: "triangle-down",
+    DeviceMode.SLEEP: "triangle-down",
+}
+_ROWS: Final = (
+    "Real-time energy price (line: mean, band: least to greatest)",
+    "Power drawn by the site (mean)",
+    "Decisions to switch (▲ mining, ◆ mining at the power target, ★ inference, ▼ sleep or idle)",
+    "Cumulative profit, switch costs deducted",
+    "Regret by day: hindsight's profit less the policy's",
+)
+_HEIGHTS: Final = (0.18, 0.16, 0.2, 0.26, 0.2)
+_QUANTILES: Final = (0.005, 0.995)
+
+
+def site_figure(site: SiteResult, *, moves: Sequence[PolicyMoves]) -> go.Figure:
+    """Return the figure of a site; contenders keep their colour in every plot."""
+    figure = make_subplots(
+        rows=len(_ROWS), cols=1, shared_xaxes=True, vertical_spacing=0.045, row_heights=_HEIGHTS, subplot_titles=_ROWS
+    )
+    widest = max(site.classes, key=lambda each: len(each.starts_ms))
+    bucket_ms = _bucket_ms(widest)
+    _draw_prices(figure, widest, bucket_ms=bucket_ms)
+    _draw_power(figure, site, bucket_ms=bucket_ms)
+    _draw_decisions(figure, site, moves=moves)
+    _draw_profits(figure, site)
+    for row, unit in enumerate(("USD/MWh", "MW", "", "USD", "USD a day"), start=1):
+        figure.update_yaxes(title_text=unit, row=row, col=1)
+    figure.update_xaxes(title_text="time (UTC)", row=len(_ROWS), col=1)
+    figure.update_xaxes(showticklabels=True)
+    figure.update_layout(
+        height=1500,
+        template="plotly_white",
+        hovermode="x",
+        legend={"orientation": "h", "y": 1.045, "x": 0.0},
+        margin={"l": 130, "r": 20, "t": 90, "b": 50},
+        bargap=0.1,
+    )
+    return figure
+
+
+def times(at_ms: Sequence[int] | IntArray) -> list[str]:
+    """Return event times as plotly reads them, UTC."""
+    return [f"{datetime.fromtimestamp(int(at) / 1_000, tz=UTC):%Y-%m-%d %H:%M:%S}" for at in at_ms]
+
+
+def _bucket_ms(series: ClassSeries) -> int:
+    span_ms = int(series.starts_ms[-1] - series.starts_ms[0])
+    return next((each for each in _BUCKETS_MS if span_ms // each <= POINTS_MAX), _BUCKETS_MS[-1])
+
+
+def _draw_prices(figure: go.Figure, series: ClassSeries, *, bucket_ms: int) -> None:
+    starts, index = np.unique(series.starts_ms // bucket_ms, return_inverse=True)
+    edges = np.flatnonzero(np.diff(index, prepend=-1))
+    price = series.energy_usd_per_mwh
+    low, high = np.minimum.reduceat(price, edges), np.maximum.reduceat(price, edges)
+    mean = _means(price, series.hours, index=index)
+    at = times(starts * bucket_ms)
+    band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    figure.add_trace(go.Scatter(x=at, y=_rounded(low), **band), row=1, col=1)
+    figure.add_trace(
+        go.Scatter(x=at, y=_rounded(high), fill="tonexty", fillcolor="rgba(86,180,233,0.35)", **band), row=1, col=1
+    )
+    line = {"color": "#1b1f24", "width": 1}
+    figure.add_trace(go.Scatter(x=at, y=_rounded(mean), name="energy price", line=line, showlegend=False), row=1, col=1)
+    bottom, top = (float(np.quantile(edge, share)) for edge, share in zip((low, high), _QUANTILES, strict=True))
+    if float(high.max()) > 2.0 * max(top, 1.0):
+        # A few spikes would press all the rest into one line; a double click shows everything.
+        figure.update_yaxes(range=[bottom - 0.05 * (top - bottom), top], row=1, col=1)
+
+
+def _draw_power(figure: go.Figure, site: SiteResult, *, bucket_ms: int) -> None:
+    for name, counts in (
+        *((policy, [account.counts for account in accounts]) for policy, accounts in site.accounts.items()),
+        (HINDSIGHT, site.hindsight.counts),
+    ):
+        energy: dict[int, float] = {}
+        hours: dict[int, float] = {}
+        for each, planned in zip(site.classes, counts, strict=True):
+            buckets, index = np.unique(each.starts_ms // bucket_ms, return_inverse=True)
+            drawn = np.bincount(index, weights=(planned @ each.power_kw) * each.hours)
+            covered = np.bincount(index, weights=each.hours)
+            for bucket, kwh, length in zip(buckets.tolist(), drawn.tolist(), covered.tolist(), strict=True):
+                energy[bucket] = energy.get(bucket, 0.0) + kwh
+                hours[bucket] = max(hours.get(bucket, 0.0), length)
+        figure.add_trace(
+            go.Scatter(
+                x=times([bucket * bucket_ms for bucket in sorted(energy)]),
+                y=[round(energy[bucket] / hours[bucket] / 1_000.0, 3) for bucket in sorted(energy)],
+                name=name,
+                legendgroup=name,
+                showlegend=False,
+                line={"width": 1, "color": _colour(site, name)},
+            ),
+            row=2,
+            col=1,
+        )
+
+
+def _draw_decisions(figure: go.Figure, site: SiteResult, *, moves: Sequence[PolicyMoves]) -> None:
+    for each in moves:
+        if each.facility_id != site.facility.facility_id or not each.moves:
+            continue
+        every = -(-len(each.moves) // MARKERS_MAX)
+        shown = each.moves[::every]
+        lane = f"{each.policy} {each.device_class}" + (f" (1 of {every})" if every > 1 else "")
+        figure.add_trace(
+            go.Scattergl(
+                x=times([move.at_ms for move in shown]),
+                y=[lane] * len(shown),
+                mode="markers",
+                marker={
+                    "size": 7,
+                    "color": _colour(site, each.policy),
+                    "symbol": [_MODE_SYMBOLS[move.to_mode] for move in shown],
+                    "opacity": 0.55,
+                },
+                text=[f"{move.device_count:,} from {move.from_mode} to {move.to_mode}" for move in shown],
+                hovertemplate="%{y}<br>%{x}<br>%{text}<extra></extra>",
+                legendgroup=each.policy,
+                showlegend=False,
+            ),
+            row=3,
+            col=1,
+        )
+
+
+def _draw_profits(figure: go.Figure, site: SiteResult) -> None:
+    days, best = site.daily_profit_usd(HINDSIGHT)
+    at = times(days)
+    for name in (*site.accounts, HINDSIGHT, BEST_FIXED):
+        _, earned = site.daily_profit_usd(name)
+        colour = _colour(site, name)
+        dash = "dot" if name in _YARDSTICK_COLOURS else "solid"
+        figure.add_trace(
+            go.Scatter(
+                x=at,
+                y=_rounded(np.cumsum(earned)),
+                name=name,
+                legendgroup=name,
+                line={"width": 1.8, "color": colour, "dash": dash},
+            ),
+            row=4,
+            col=1,
+        )
+        if name in site.accounts:
+            figure.add_trace(
+                go.Bar(
+                    x=at,
+                    y=_rounded(best - earned),
+                    name=name,
+                    legendgroup=name,
+                    showlegend=False,
+                    marker={"color": colour, "line": {"width": 0}},
+                ),
+                row=5,
+                col=1,
+            )
+
+
+def _colour(site: SiteResult, name: str) -> str:
+    if name in _YARDSTICK_COLOURS:
+        return _YARDSTICK_COLOURS[name]
+    return _COLOURS[list(site.accounts).index(name) % len(_COLOURS)]
+
+
+def _means(values: FloatArray, weights: FloatArray, *, index: IntArray) -> FloatArray:
+    return np.asarray(np.bincount(index, weights=values * weights) / np.bincount(index, weights=weights))
+
+
+def _rounded(values: FloatArray) -> list[float]:
+    """Return cents: the page is for eyes, and shorter numbers load faster."""
+    rounded: list[float] = np.round(values, 2).tolist()
+    return rounded
