@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from hcp.cli import demo, processes, stack, topics
+from hcp.cli.backtest import backtest
 from hcp.cli.doctor import doctor
 from hcp.errors import HcpError
 
@@ -29,6 +30,7 @@ app.command()(processes.agent)
 app.command()(processes.controller)
 app.command()(processes.sink)
 app.command()(demo.demo)
+app.command()(backtest)
 app.command()(doctor)
 
 
