@@ -17,8 +17,10 @@ from typing import Final
 from hcp.model.devices import DeviceMode
 from hcp.model.facilities import Cluster, Shard
 
-_ROW: Final = struct.Struct("<B4sBBBdQQ")
+_ROW: Final = struct.Struct("<B8sBBBdQQ")
 """initialised, running per mode, fault, faulty step, faults left, power limit (W), work done, since (us, wall)."""
+_SUFFIX: Final = ".rows8"
+"""Named for the modes a row has room for: a file with other rows is left alone, never misread."""
 _MODES: Final = tuple(DeviceMode)
 FOREVER: Final = 255
 """Faults left that never count down."""
@@ -74,7 +76,7 @@ class ShardHardware:
     def __init__(self, *, directory: Path, shard: Shard, initial_mode: DeviceMode) -> None:
         """Map the shard's file, made with every device in `initial_mode` when it is new."""
         directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"{shard.shard_id.replace('/', '_')}.rows"
+        path = directory / f"{shard.shard_id.replace('/', '_')}{_SUFFIX}"
         size = shard.device_count * _ROW.size
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
