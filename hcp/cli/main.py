@@ -11,6 +11,7 @@ from rich.markup import escape
 from hcp.cli import demo, processes, stack, topics
 from hcp.cli.backtest import backtest
 from hcp.cli.doctor import doctor
+from hcp.cli.explain import explain
 from hcp.errors import HcpError
 
 EXIT_ERROR = 1
@@ -31,6 +32,7 @@ app.command()(processes.controller)
 app.command()(processes.sink)
 app.command()(demo.demo)
 app.command()(backtest)
+app.command()(explain)
 app.command()(doctor)
 
 

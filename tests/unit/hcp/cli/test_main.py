@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[4]
-COMMANDS = ["stack", "topics", "simulate", "agent", "controller", "sink", "demo", "doctor"]
+COMMANDS = ["stack", "topics", "simulate", "agent", "controller", "sink", "demo", "explain", "doctor"]
 
 
 def _hcp(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
