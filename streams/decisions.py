@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hcp.model.commands import DecisionAction, DecisionReason, OrchestratorCommand
-from hcp.model.devices import DeviceKind, DeviceMode
+from hcp.model.devices import DeviceClass, DeviceMode
 from hcp.model.facilities import Facility
 from hcp.model.ids import id_from_content
 from hcp.model.recommendations import ClassDevices, ClassRecommendation, Recommendation
@@ -12,7 +12,9 @@ from hcp.model.steps import Cause
 from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE, MS_PER_SECOND
 from streams.economics import flip_usd_per_mwh
 from streams.guards import timing_reason
-from streams.policies import Choice, ClassView, Policy, hold
+from streams.policies import Choice, ClassView, Policy, Reading
+from streams.policies.base import hold
+from streams.settlement import settled_interval
 from streams.site import ClassState, PendingSwitch
 
 _FLIP_MAX: Final = 1e15
@@ -47,7 +49,7 @@ class Situation:
 
     Attributes:
         facility: The site.
-        kind: Of the class's devices.
+        device_class: The class.
         scores: The class's scores.
         devices: The class's devices as counted with them.
         recommendation: Where both come from.
@@ -57,7 +59,7 @@ class Situation:
     """
 
     facility: Facility
-    kind: DeviceKind
+    device_class: DeviceClass
     scores: ClassRecommendation
     devices: ClassDevices
     recommendation: Recommendation
@@ -73,15 +75,17 @@ class Situation:
         """Return what the policy sees of the devices in one mode."""
         return ClassView(
             recommendation=self.scores,
-            kind=self.kind,
+            device_class=self.device_class,
             from_mode=from_mode,
             device_count=self.movable_count(from_mode),
             price_age_ms=price_age_ms(self.recommendation),
+            memory=self.known.memory,
         )
 
 
 def decide_class(situation: Situation, *, policy: Policy) -> tuple[ClassState, OrchestratorCommand | None]:
     """Return what the class did, and its decision if it is to be published."""
+    situation = replace(situation, known=_observed(situation, policy=policy))
     situation = replace(situation, known=_confirmed(situation))
     situation = replace(situation, known=_without_expired(situation))
     known = situation.known
@@ -183,6 +187,21 @@ def _majority(situation: Situation) -> DeviceMode:
         return modes[0]
     pending = situation.known.pending
     return situation.scores.best_mode if pending is None else pending.from_mode
+
+
+def _observed(situation: Situation, *, policy: Policy) -> ClassState:
+    """Let the policy take in the interval that ended with a new energy price; nothing is taken in twice."""
+    known = situation.known
+    interval = settled_interval(situation.recommendation, settled_until_ms=known.observed_until_ms)
+    if interval is None:
+        return known
+    reading = Reading(
+        device_class=situation.device_class,
+        scores=situation.scores,
+        start_ms=interval.start_ms,
+        interval_ms=interval.length_ms,
+    )
+    return replace(known, memory=policy.observe(known.memory, reading), observed_until_ms=interval.end_ms)
 
 
 def _confirmed(situation: Situation) -> ClassState:

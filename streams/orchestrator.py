@@ -87,7 +87,7 @@ def _situation(
         return None
     return Situation(
         facility=facility,
-        kind=device_class.kind,
+        device_class=device_class,
         scores=scores,
         devices=devices or ClassDevices(device_class=scores.device_class, modes=(), stale_count=0, epoch_max=0),
         recommendation=recommendation,

@@ -39,6 +39,8 @@ class ClassState:
         last_reason: Reason of the last decision published.
         swept_at_ms: Event time when stragglers in a minority mode were last sent after the others; that resets no
             dwell.
+        memory: What the policy has made of all intervals so far, in a layout of its own.
+        observed_until_ms: End of the last interval in `memory`; 0 before the first.
     """
 
     device_class: str
@@ -47,6 +49,8 @@ class ClassState:
     swept_at_ms: int | None = None
     pending: PendingSwitch | None = None
     last_reason: DecisionReason | None = None
+    memory: bytes = b""
+    observed_until_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,10 @@ from hcp.errors import FencedError, StoreError, StoreUnavailableError
 from hcp.kafka.admin import ensure_topics
 from hcp.kafka.producer import RecordProducer
 from hcp.kafka.records import ConsumedRecord
+from hcp.model.devices import DeviceMode
 from hcp.model.ids import device_id
 from hcp.model.ledger import AuditEvent
-from hcp.model.recommendations import Recommendation
+from hcp.model.recommendations import ClassDevices, Recommendation
 from hcp.model.rejections import DeadLetter
 from hcp.model.resources import ResourceState, state_key
 from hcp.stack import StackAddresses
@@ -78,10 +79,29 @@ def _cell(name: str, value: Any) -> tuple[str, Any]:
     return SINGULAR.get(name, name), value.value if isinstance(value, Enum) else value
 
 
+def _counted(devices: ClassDevices | None, mode: DeviceMode) -> dict[str, int]:
+    """Say which devices of the class are in the mode; none where none was counted."""
+    movable, switching = next(
+        (
+            (at.movable_count, at.switching_count)
+            for at in (() if devices is None else devices.modes)
+            if at.mode is mode
+        ),
+        (0, 0),
+    )
+    return {
+        "movable_count": movable,
+        "switching_count": switching,
+        "stale_count": 0 if devices is None else devices.stale_count,
+        "epoch_max": 0 if devices is None else devices.epoch_max,
+    }
+
+
 def _rows(value: Any) -> list[dict[str, Any]]:
     plain = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Recommendation):
-        market, classes = plain.pop("market"), plain.pop("classes")
+        market, classes, devices = plain.pop("market"), plain.pop("classes"), plain.pop("devices")
+        by_class = {counted.device_class: counted for counted in devices}
         head = {**plain, **{field.name: getattr(market, field.name) for field in fields(market)}}
         return [
             dict(
@@ -91,6 +111,7 @@ def _rows(value: Any) -> list[dict[str, Any]]:
                     | {"device_class": scored.device_class, "best_mode": scored.best_mode}
                     | {"runner_up_confidence": scored.confidence, "delta_usd_per_hour": scored.delta_usd_per_hour}
                     | {field.name: getattr(score, field.name) for field in fields(score)}
+                    | _counted(by_class.get(scored.device_class), score.mode)
                 ).items()
             )
             for scored in classes

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hcp.model.commands import DecisionAction, OrchestratorCommand
-from hcp.model.devices import DeviceKind, DeviceMode
+from hcp.model.devices import DeviceMode
 from hcp.model.facilities import Fleet
 from hcp.model.markets import PriceSeries
 from hcp.model.recommendations import ClassRecommendation
@@ -49,7 +49,9 @@ def scored(*, energy: float, btc: float, fleet: Fleet = DEMO_FLEET, device_class
 
 def a_view(scores: ClassRecommendation, from_mode: DeviceMode) -> ClassView:
     """Return what a policy sees of twelve ASICs."""
-    return ClassView(recommendation=scores, kind=DeviceKind.ASIC, from_mode=from_mode, device_count=12)
+    device_class = DEMO_FLEET.device_class("s21")
+    assert device_class is not None
+    return ClassView(recommendation=scores, device_class=device_class, from_mode=from_mode, device_count=12)
 
 
 def a_run(policy: Policy, prices: list[float], *, fleet: Fleet = DEMO_FLEET) -> Plane:
