@@ -4,7 +4,7 @@ Run: `.venv/bin/python bench/bench_agents.py [fleet files]` (starts a stack of i
 broker timestamps, so they hold encoding, both hops, decoding, tables and transformations.
 """
 
-import sys
+import argparse
 import tempfile
 import time
 from contextlib import ExitStack
@@ -16,8 +16,6 @@ from uuid import uuid4
 
 from rich.console import Console
 from rich.table import Table
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hcp.codecs import decode
 from hcp.fleet import load_fleet
@@ -199,12 +197,19 @@ def bench_fleet(fleet_file: str, *, table: Table, console: Console) -> None:
         console.print(throughput(fleet, agents=agents, bootstrap=bootstrap, fleet_file=fleet_file, at=at))
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line takes."""
+    found = argparse.ArgumentParser(description=__doc__)
+    found.add_argument("fleet_files", nargs="*", default=["fleet.demo.toml", "fleet.toml"], help="default: both")
+    return found
+
+
 def main() -> None:
     """Run both fleets, or those named."""
     console = Console(width=120)
     title = f"{PRICES} prices at {PRICES_PER_SECOND}/s, ms by broker timestamps; limit {LIMIT_MS:.0f} ms"
     table = Table("fleet", "hop", "n", "p50", "p99", "max", "p99 / limit", title=title)
-    for fleet_file in sys.argv[1:] or ["fleet.demo.toml", "fleet.toml"]:
+    for fleet_file in parser().parse_args().fleet_files:
         bench_fleet(fleet_file, table=table, console=console)
 
 

@@ -5,8 +5,8 @@ sink's time begins when the first rows are stored (joining the group is no throu
 a file on the server, with the same unique index, is what this machine's database can do at most.
 """
 
+import argparse
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,8 +15,6 @@ from typing import Final
 import psycopg
 from rich.console import Console
 from rich.table import Table
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hcp.clock import wall_ms
 from hcp.fleet import load_fleet
@@ -78,9 +76,16 @@ def copy_again(dsn: str, folder: Path, rows: int) -> float:
         return time.perf_counter() - began
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line takes."""
+    found = argparse.ArgumentParser(description=__doc__)
+    found.add_argument("ticks", type=int, nargs="?", default=TICKS, help=f"ticks of the fleet; default {TICKS}")
+    return found
+
+
 def main() -> None:
     """Measure both and print one table."""
-    ticks = int(sys.argv[1]) if len(sys.argv) > 1 else TICKS
+    ticks = parser().parse_args().ticks
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         cache_dir = default_cache_dir(load_settings().cache_dir)

@@ -17,11 +17,16 @@ WARM_SECONDS_LIMIT = 10.0
 COLD_SECONDS_LIMIT = 180.0
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line takes."""
+    found = argparse.ArgumentParser(description=__doc__)
+    found.add_argument("--cold", action="store_true", help="install into an empty cache first")
+    return found
+
+
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cold", action="store_true", help="install into an empty cache first")
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     table = Table("what", "seconds", "limit", "ratio", title="embedded stack")
 
     def row(what: str, began: float, limit: float) -> None:
