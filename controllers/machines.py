@@ -1,6 +1,5 @@
 """Which driver drives which device of the fleet; machines are made when first asked for."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import assert_never
 
@@ -43,11 +42,6 @@ class Machines:
             device_id(shard_id=shard_id, device_index=index): machine
             for index, machine in self.of_shard(shard_id).items()
         }
-
-    def all(self) -> Iterator[Machine]:
-        """Yield every machine."""
-        for shard_id in self.shards:
-            yield from self.of_shard(shard_id).values()
 
     def _machine(self, shard: Shard, index: int) -> Machine:
         device_class = self._fleet.device_class(shard.device_class)

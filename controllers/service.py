@@ -59,7 +59,9 @@ class _Controller:
         self._shards = {shard.shard_id: shard for shard in fleet.shards()}
         self._machines = Machines(fleet=fleet, facilities=facilities, state_dir=settings.state_dir)
         self._readings = Readings()
-        self._kill_switch = KillSwitch(kill_switch_file(settings.state_dir), self._machines.all)
+        self._kill_switch = KillSwitch(
+            kill_switch_file(settings.state_dir), shards=self._machines.shards, machines_of=self._machines.of_shard
+        )
         self._stopping = asyncio.Event()
         self._in_flight = InFlight()
         self._shard_locks: dict[str, asyncio.Lock] = {}

@@ -14,6 +14,9 @@ IGNORED: Final = Counter(
 )
 SENT: Final = Counter("hcp_records_sent", "Records produced.", ["process", "topic"])
 TRANSFORM_SECONDS: Final = Histogram("hcp_transform_seconds", "Time in the pure transformation.", ["process"])
+KILL_SWITCH_FAILURES: Final = Counter(
+    "hcp_kill_switch_failures", "Passes of the kill switch that failed; it looks again."
+)
 
 
 def serve_metrics(port: int) -> None:
