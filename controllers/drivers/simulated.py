@@ -1,11 +1,15 @@
-"""What both simulated drivers share: faults met, latencies waited, the device's own port; and the choice of driver."""
+"""What both simulated drivers share: the ports over one row of simulated hardware, faults met and latencies waited.
+
+A driver adds its latencies and how its workload proves itself.
+"""
 
 import asyncio
+from abc import ABC, abstractmethod
 from random import Random
-from typing import Final
+from typing import ClassVar, Final
 
 from controllers.drivers.hardware import Fault, ShardHardware, Step
-from controllers.ports import Accepted, Ack, Identity, ObservedState, Refused, Telemetry
+from controllers.ports import Accepted, Ack, Device, Identity, ObservedState, PauseMode, Proof, Refused, Telemetry
 from hcp.clock import seconds
 from hcp.model.devices import DeviceClass, DeviceMode
 from hcp.model.units import Celsius, Watts
@@ -59,7 +63,7 @@ class SimulatedDevice:
 
     async def set_power_limit(self, *, limit_watts: Watts, deadline_ms: int) -> Ack:
         """Keep the limit in the row."""
-        async with asyncio.timeout(deadline_ms / 1_000):
+        async with asyncio.timeout(seconds(deadline_ms)):
             fault = await self.call(Step.ACTIVATE, low_ms=1, high_ms=3)
         if fault is Fault.REFUSE or not limit_watts > 0:
             return Refused(detail=f"power limit must be taken, was refused: {limit_watts} W")
@@ -73,15 +77,75 @@ class SimulatedDevice:
         self.rows.stop_all(self.index)
         return Accepted()
 
-    async def observe(self, mode: DeviceMode) -> ObservedState:
-        """Read whether the workload of a mode runs."""
+
+class SimulatedWorkload(ABC):
+    """The Workload port: what one device does in one mode."""
+
+    pause_ms_max: ClassVar[float]
+    """A pause takes 1 ms to this."""
+    activate_ms_max: ClassVar[float]
+    """An activation takes 2 ms to this."""
+
+    def __init__(self, *, device: SimulatedDevice, mode: DeviceMode) -> None:
+        """Be the workload of `mode`."""
+        self.device = device
+        self.mode = mode
+
+    async def pause(self, *, mode: PauseMode, deadline_ms: int) -> Ack:  # noqa: ARG002  # no requests are simulated
+        """Stop; what it did is kept in the row."""
+        async with asyncio.timeout(seconds(deadline_ms)):
+            if await self.device.call(Step.PAUSE, low_ms=1, high_ms=self.pause_ms_max) is Fault.REFUSE:
+                return Refused(detail=f"{self.mode} must pause, was refused")
+        self.device.rows.set_running(self.device.index, self.mode, is_running=False)
+        return Accepted()
+
+    async def activate(self, *, deadline_ms: int) -> Ack:
+        """Start, whatever else runs: that nothing else does is for `verify` to see."""
+        async with asyncio.timeout(seconds(deadline_ms)):
+            if await self.device.call(Step.ACTIVATE, low_ms=2, high_ms=self.activate_ms_max) is Fault.REFUSE:
+                return Refused(detail=f"{self.mode} must activate, was refused")
+        self.device.rows.set_running(self.device.index, self.mode, is_running=True)
+        return Accepted()
+
+    async def observed(self) -> ObservedState:
+        """Read whether it runs."""
         try:
-            await self.call(Step.OBSERVE, low_ms=0, high_ms=0)
+            await self.device.call(Step.OBSERVE, low_ms=0, high_ms=0)
         except DeviceLostError:
             return ObservedState.UNKNOWN
-        return ObservedState.ACTIVE if self.rows.read(self.index).is_running(mode) else ObservedState.PAUSED
+        is_running = self.device.rows.read(self.device.index).is_running(self.mode)
+        return ObservedState.ACTIVE if is_running else ObservedState.PAUSED
+
+    async def export_state(self) -> bytes:
+        """Return what a real workload would export: here, how far it was."""
+        await self.device.call(Step.EXPORT, low_ms=0, high_ms=0)
+        return f"{self.mode}:{self.device.rows.read(self.device.index).work}".encode()
+
+    @abstractmethod
+    async def verify(self, *, deadline_ms: int) -> Proof:
+        """Prove that it runs, and alone."""
 
 
-def saved_state(device: SimulatedDevice, mode: DeviceMode) -> bytes:
-    """Return what a real workload would export: here, how far it was."""
-    return f"{mode}:{device.rows.read(device.index).work}".encode()
+class SimulatedMachine:
+    """The Machine port: one device and a workload a mode."""
+
+    workload_type: ClassVar[type[SimulatedWorkload]]
+
+    def __init__(self, *, rows: ShardHardware, index: int, device_class: DeviceClass) -> None:
+        """Drive row `index` as a device of that class."""
+        self._device = SimulatedDevice(rows=rows, index=index, device_class=device_class)
+        self._workloads = {mode: self.workload_type(device=self._device, mode=mode) for mode in self._device.modes}
+
+    @property
+    def device(self) -> Device:
+        """The device itself."""
+        return self._device
+
+    @property
+    def modes(self) -> tuple[DeviceMode, ...]:
+        """Modes of its class."""
+        return self._device.modes
+
+    def workload(self, mode: DeviceMode) -> SimulatedWorkload:
+        """Return the workload of a mode."""
+        return self._workloads[mode]
