@@ -8,7 +8,8 @@ import msgspec
 
 from hcp.errors import FleetError
 from hcp.model.devices import DeviceClass, DeviceKind, DeviceMode, ModeProfile, modes_of_kind
-from hcp.model.facilities import Cluster, Facility, Fleet
+from hcp.model.facilities import SWITCHES_PER_HOUR_MAX, Cluster, Constraints, Facility, Fleet
+from hcp.model.units import MS_PER_MINUTE
 
 
 class _Mode(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -34,6 +35,13 @@ class _Cluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     initial_mode: DeviceMode
 
 
+class _Constraints(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    switches_per_hour: int | None = None
+    loss_floor_usd_per_mwh: float | None = None
+    wear_budget_usd_per_device_day: float | None = None
+    safe_state_after_minutes: int = 360
+
+
 class _Facility(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     name: str
     energy_market: str
@@ -46,6 +54,7 @@ class _Facility(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     uptime_ratio: float = 1.0
     sla_bonus_ratio: float = 1.0
     clusters: dict[str, _Cluster]
+    constraints: _Constraints = msgspec.field(default_factory=_Constraints)
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -115,7 +124,28 @@ def _facility(name: str, raw: _Facility, known: dict[str, DeviceClass], origin: 
     clusters = tuple(_cluster(name, key, cluster, known, where) for key, cluster in raw.clusters.items())
     _require(len(clusters) > 0, f"{where}.clusters must be one or more, was none")
     fields = msgspec.structs.asdict(raw)
-    return Facility(facility_id=name, **{**fields, "clusters": clusters})
+    constraints = _constraints(raw.constraints, where)
+    return Facility(facility_id=name, **{**fields, "clusters": clusters, "constraints": constraints})
+
+
+def _constraints(raw: _Constraints, where: str) -> Constraints:
+    place = f"{where}.constraints"
+    count = raw.switches_per_hour
+    _require(
+        count is None or 1 <= count <= SWITCHES_PER_HOUR_MAX,
+        f"{place}.switches_per_hour must be from 1 to {SWITCHES_PER_HOUR_MAX}, was {count}",
+    )
+    for name in ("loss_floor_usd_per_mwh", "wear_budget_usd_per_device_day"):
+        value = getattr(raw, name)
+        _require(value is None or value > 0, f"{place}.{name} must be above 0, was {value}")
+    minutes = raw.safe_state_after_minutes
+    _require(minutes > 0, f"{place}.safe_state_after_minutes must be above 0, was {minutes}")
+    return Constraints(
+        switches_per_hour=count,
+        loss_floor_usd_per_mwh=raw.loss_floor_usd_per_mwh,
+        wear_budget_usd_per_device_day=raw.wear_budget_usd_per_device_day,
+        safe_state_after_ms=minutes * MS_PER_MINUTE,
+    )
 
 
 def _cluster(site: str, key: str, raw: _Cluster, known: dict[str, DeviceClass], where: str) -> Cluster:

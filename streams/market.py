@@ -1,11 +1,12 @@
 """What one site knows of its prices: the latest of every series, and how much each has lately moved."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hcp.model.markets import MarketPrice, PriceSeries
 from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE
+from streams.plausibility import LASTING_MS, doubt_about
 
 QUOTES_MAX: Final = 128
 """Series and instruments kept for a site; beyond it the longest silent one goes."""
@@ -50,16 +51,34 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """An instrument whose latest price is not believed.
+
+    Attributes:
+        series: What is priced.
+        instrument: Which of it.
+        words: What the price must be and was.
+        since_ms: Event time of the first price not believed in a row.
+    """
+
+    series: PriceSeries
+    instrument: str
+    words: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MarketState:
-    """All quotes of one site, sorted by series and instrument."""
+    """All quotes of one site, sorted by series and instrument, and what is not believed."""
 
     facility_id: str
     quotes: tuple[Quote, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def observed_at_ms(self) -> int:
-        """Return the event time of the newest price."""
-        return max(quote.observed_at_ms for quote in self.quotes)
+        """Return the event time of the newest price; 0 before the first."""
+        return max((quote.observed_at_ms for quote in self.quotes), default=0)
 
     def quote(self, series: PriceSeries, instrument: str) -> Quote | None:
         """Return the quote of exactly this instrument."""
@@ -82,7 +101,8 @@ def energy_stretch_usd_per_mwh(price_usd_per_mwh: float) -> float:
 def apply_price(state: MarketState | None, price: MarketPrice) -> tuple[MarketState, str | None]:
     """Take in one price; return the new state and why the price was ignored, or None.
 
-    A price older than the latest of its instrument is `late`, one of the same time a `duplicate`.
+    A price older than the latest of its instrument is `late`, one of the same time a `duplicate`. One that is not
+    believed leaves the quotes as they are and a doubt.
     """
     state = state or MarketState(facility_id=price.facility_id)
     known = state.quote(price.series, price.instrument)
@@ -90,6 +110,10 @@ def apply_price(state: MarketState | None, price: MarketPrice) -> tuple[MarketSt
         return state, "late"
     if known is not None and price.observed_at_ms == known.observed_at_ms:
         return state, "duplicate"
+    doubt = _doubt(state, known, price)
+    doubts = tuple(other for other in state.doubts if not _is_about(other, price)) if state.doubts else ()
+    if doubt is not None:
+        return replace(state, doubts=(*doubts, doubt)), None
     quote = Quote(
         series=price.series,
         instrument=price.instrument,
@@ -102,7 +126,26 @@ def apply_price(state: MarketState | None, price: MarketPrice) -> tuple[MarketSt
     if len(others) >= QUOTES_MAX:
         others.remove(min(others, key=lambda other: (other.observed_at_ms, other.series, other.instrument)))
     quotes = sorted([*others, quote], key=lambda other: (other.series, other.instrument))
-    return MarketState(facility_id=state.facility_id, quotes=tuple(quotes)), None
+    return MarketState(facility_id=state.facility_id, quotes=tuple(quotes), doubts=doubts), None
+
+
+def _doubt(state: MarketState, known: Quote | None, price: MarketPrice) -> Doubt | None:
+    """Return why a price is not believed, or None when it is: at once, or because the doubt has lasted."""
+    words = doubt_about(
+        price,
+        last=None if known is None else known.value,
+        last_at_ms=0 if known is None else known.observed_at_ms,
+    )
+    if not words:
+        return None
+    since_ms = next((other.since_ms for other in state.doubts if _is_about(other, price)), price.observed_at_ms)
+    if price.series not in ENERGY_SERIES and price.observed_at_ms - since_ms > LASTING_MS:
+        return None
+    return Doubt(series=price.series, instrument=price.instrument, words=words, since_ms=since_ms)
+
+
+def _is_about(doubt: Doubt, price: MarketPrice) -> bool:
+    return doubt.series is price.series and doubt.instrument == price.instrument
 
 
 def _variance(known: Quote, price: MarketPrice) -> float | None:

@@ -1,18 +1,22 @@
 """The orchestrator's transformation: a recommendation becomes decisions, one per device class, or reasons to hold."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from hcp.model.facilities import Facility, Fleet
 from hcp.model.ids import id_from_record
 from hcp.model.ledger import Alert, AlertSeverity, AlertType
-from hcp.model.recommendations import ClassDevices, ClassRecommendation, Recommendation
+from hcp.model.recommendations import ClassDevices, Recommendation
 from hcp.model.rejections import Rejected
 from hcp.model.steps import Cause, Step
 from hcp.model.units import MS_PER_MINUTE
-from streams.decisions import LIMITS, Limits, Situation, decide_class, is_price_stale, price_age_ms
+from streams.decisions import concluded
 from streams.policies import Policy
+from streams.proposals import propose
 from streams.rejecting import known_facility
-from streams.site import SiteState
+from streams.site import ClassState, SiteState
+from streams.site_limits import site_draw, within_limits
+from streams.situation import LIMITS, Limits, Situation, is_price_stale, price_age_ms, situation_of
 
 __all__ = ["Limits", "SiteState", "on_recommendation"]
 
@@ -38,23 +42,30 @@ def on_recommendation(
         return Step(ignored="late")
     if recommendation.recommendation_id == site.recommendation_id:
         return Step(ignored="duplicate")
-    outputs: list[object] = []
     classes = {known.device_class: known for known in site.classes}
     counted = {devices.device_class: devices for devices in recommendation.devices}
-    for scores in sorted(recommendation.classes, key=lambda scores: scores.device_class):
-        situation = _situation(
-            site,
-            scores,
-            devices=counted.get(scores.device_class),
-            recommendation=recommendation,
-            facility=facility,
-            fleet=fleet,
-            cause=cause,
-            limits=limits,
-        )
-        if situation is None:
-            continue
-        classes[scores.device_class], command = decide_class(situation, policy=policy)
+    situations = _situations(
+        recommendation,
+        classes=classes,
+        counted=counted,
+        facility=facility,
+        fleet=fleet,
+        policy=policy,
+        cause=cause,
+        limits=limits,
+    )
+    classes.update({situation.known.device_class: situation.known for situation in situations})
+    proposals, ramp = within_limits(
+        [propose(situation, policy=policy) for situation in situations],
+        facility=facility,
+        draw=site_draw(facility, fleet=fleet, devices=counted, classes=classes),
+        ramp=site.ramp,
+        now_ms=recommendation.observed_at_ms,
+    )
+    outputs: list[object] = []
+    for proposal in proposals:
+        known, command = concluded(proposal, policy=policy)
+        classes[known.device_class] = known
         if command is not None:
             outputs.append(command)
     is_stale = is_price_stale(recommendation, limits=limits)
@@ -66,35 +77,42 @@ def on_recommendation(
         is_price_stale=is_stale,
         decided_at_ms=recommendation.observed_at_ms,
         recommendation_id=recommendation.recommendation_id,
+        ramp=ramp,
     )
     return Step(updates=((facility.facility_id, site),), outputs=tuple(outputs))
 
 
-def _situation(
-    site: SiteState,
-    scores: ClassRecommendation,
-    *,
-    devices: ClassDevices | None,
+def _situations(
     recommendation: Recommendation,
+    *,
+    classes: Mapping[str, ClassState],
+    counted: Mapping[str, ClassDevices],
     facility: Facility,
     fleet: Fleet,
+    policy: Policy,
     cause: Cause,
     limits: Limits,
-) -> Situation | None:
-    """Gather what one class's decision depends on; None when the fleet no longer has the class."""
-    device_class = fleet.device_class(scores.device_class)
-    if device_class is None:
-        return None
-    return Situation(
-        facility=facility,
-        device_class=device_class,
-        scores=scores,
-        devices=devices or ClassDevices(device_class=scores.device_class, modes=(), stale_count=0, epoch_max=0),
-        recommendation=recommendation,
-        known=site.class_state(scores.device_class),
-        cause=cause,
-        limits=limits,
-    )
+) -> list[Situation]:
+    """Gather what each class's decision depends on, sorted by class; none for a class the fleet no longer has."""
+    found: list[Situation] = []
+    for scores in sorted(recommendation.classes, key=lambda scores: scores.device_class):
+        name = scores.device_class
+        device_class = fleet.device_class(name)
+        if device_class is not None:
+            found.append(
+                situation_of(
+                    classes.get(name) or ClassState(device_class=name),
+                    scores,
+                    devices=counted.get(name) or ClassDevices(device_class=name, modes=(), stale_count=0, epoch_max=0),
+                    device_class=device_class,
+                    recommendation=recommendation,
+                    facility=facility,
+                    policy=policy,
+                    cause=cause,
+                    limits=limits,
+                )
+            )
+    return found
 
 
 def _price_alert(recommendation: Recommendation, *, cause: Cause) -> Alert:

@@ -30,6 +30,7 @@ from streams.market import MarketState, Quote, energy_stretch_usd_per_mwh
 
 _PAYBACK_MS_MAX: Final = 2**53
 _BREAK_EVEN_MAX: Final = 1e15
+_WORDS_MAX: Final = 1_000
 
 Sensitivities = dict[tuple[PriceSeries, str], float]
 """What revenue changes by, per unit of a quote (per unit of its logarithm for `LOG_SERIES`)."""
@@ -325,4 +326,5 @@ def _snapshot(prices: SitePrices) -> MarketSnapshot:
         fees_btc_per_block=value(prices.fees),
         hash_price_usd_per_th_hour=prices.hash_price,
         energy_interval_ms=None if prices.energy is None else prices.energy.interval_ms,
+        implausible="; ".join(doubt.words for doubt in prices.market.doubts)[:_WORDS_MAX],
     )

@@ -199,6 +199,8 @@ DECISION = OrchestratorCommand(
     cause_partition=3,
     cause_offset=42,
     cause_timestamp_ms=AT,
+    advantage_usd=0.5,
+    advantage_threshold_usd=0.375,
 )
 COMMAND = ControllerCommand(
     command_id=id_from_content("command"),

@@ -131,6 +131,20 @@ class OrchestratorCommand:
             maximum=2**53,
         ),
     ]
+    advantage_usd: Annotated[
+        float | None,
+        Field(
+            "How much better one device does in the mode weighed, by the policy's own measure, the switch not yet "
+            "paid; null where the policy weighs `gain_usd_per_hour`.",
+            unit="USD",
+            minimum=-1e15,
+            maximum=1e15,
+        ),
+    ] = None
+    advantage_threshold_usd: Annotated[
+        float | None,
+        Field("What that must reach for a switch; null with it.", unit="USD", minimum=-1e15, maximum=1e15),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

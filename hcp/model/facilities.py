@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from hcp.model.devices import DeviceClass, DeviceMode
 from hcp.model.types import DEVICES_PER_SHARD_MAX
-from hcp.model.units import Ratio, UsdPerKwh
+from hcp.model.units import MS_PER_HOUR, Ratio, UsdPerKwh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,31 @@ class Cluster:
             )
 
 
+SWITCHES_PER_HOUR_MAX: Final = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """What binds every policy at a site besides its power cap and ramp limit; None where there is no such limit.
+
+    Attributes:
+        switches_per_hour: Times that a class may go to more power within an hour of event time, 1 to 60; to lower power
+            is never refused, and cannot be more frequent than to raise it.
+        loss_floor_usd_per_mwh: The loss tolerated for each MWh drawn, above 0: beyond it a class goes to its least
+            losing mode of less power, whatever its policy wants.
+        wear_budget_usd_per_device_day: Wear that starts may cost, on average over the class's devices, above 0.
+        safe_state_after_ms: Event-time age of the energy price beyond which devices go to their resting mode.
+    """
+
+    switches_per_hour: int | None = None
+    loss_floor_usd_per_mwh: float | None = None
+    wear_budget_usd_per_device_day: float | None = None
+    safe_state_after_ms: int = 6 * MS_PER_HOUR
+
+
+UNCONSTRAINED: Final = Constraints()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facility:
     """One site: its market, limits and clusters.
@@ -58,6 +84,7 @@ class Facility:
         uptime_ratio: Share of time a device that is on does hash, 0..1.
         sla_bonus_ratio: Factor on inference revenue for meeting service levels; 1 is none.
         clusters: In the order of fleet.toml.
+        constraints: What else binds every policy.
     """
 
     facility_id: str
@@ -72,6 +99,7 @@ class Facility:
     uptime_ratio: Ratio
     sla_bonus_ratio: float
     clusters: tuple[Cluster, ...]
+    constraints: Constraints = UNCONSTRAINED
 
     def device_classes(self) -> tuple[str, ...]:
         """Return the site's device classes, sorted, each once."""

@@ -67,6 +67,7 @@ class AlertType(StrEnum):
     MODE_MISMATCH = "mode_mismatch"
     SWITCH_FAILED = "switch_failed"
     PRICE_STALE = "price_stale"
+    PRICE_IMPLAUSIBLE = "price_implausible"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,6 +158,13 @@ class MarketSnapshot:
             maximum=366 * 24 * MS_PER_HOUR,
         ),
     ] = None
+    implausible: Annotated[
+        str,
+        Field(
+            "Prices held back because they are not believed: what each must be and was; empty when there is none.",
+            pattern=r"[\s\S]{0,1000}",
+        ),
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

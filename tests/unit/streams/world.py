@@ -16,7 +16,6 @@ from hcp.model.resources import ResourceState, StateReporter, state_key
 from hcp.model.steps import Cause, State, Step
 from hcp.model.units import EpochMs
 from streams.allocation import on_command, on_observed, on_result
-from streams.decisions import LIMITS, Limits
 from streams.inventory import SiteInventory, on_resource_state
 from streams.market import MarketState
 from streams.optimizer import on_price
@@ -24,6 +23,7 @@ from streams.orchestrator import on_recommendation
 from streams.policies import Policy
 from streams.shards import ShardAllocation
 from streams.site import SiteState
+from streams.situation import LIMITS, Limits
 
 DEMO_FLEET = load_fleet(Path(__file__).parents[3] / "fleet.demo.toml")
 START_MS = 1_700_000_000_000
