@@ -7,7 +7,6 @@ switch takes effect at the event time of its decision, fails never, and is confi
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from backtest.series import ClassSeries, Move, PolicyMoves
 from hcp.model.commands import DecisionAction, OrchestratorCommand
 from hcp.model.devices import DeviceMode
 from hcp.model.facilities import Facility, Fleet
-from hcp.model.markets import MarketPrice, PriceSeries
+from hcp.model.markets import MarketPrice
 from hcp.model.recommendations import ClassDevices, ClassRecommendation, ModeDevices, Recommendation
 from hcp.model.rejections import Rejected
 from hcp.model.steps import Cause
@@ -24,11 +23,11 @@ from streams.market import MarketState
 from streams.optimizer import on_price
 from streams.orchestrator import on_recommendation
 from streams.policies import Policy
+from streams.settlement import Interval, settled_interval
 from streams.site import SiteState
 
 OnDecision = Callable[[OrchestratorCommand], None]
 Counts = dict[str, dict[DeviceMode, int]]
-SETTLED_SERIES: Final = PriceSeries.ENERGY_REAL_TIME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,14 +57,38 @@ class _Recorder:
     profit: "array[float]" = field(default_factory=lambda: array("d"))
     revenue: "array[float]" = field(default_factory=lambda: array("d"))
 
-    def add(self, scores: ClassRecommendation, price: MarketPrice) -> None:
-        """Settle the interval that a price is for, at the rates it gave."""
-        self.starts_ms.append(price.interval_start_ms)
-        self.interval_ms.append(price.interval_ms)
-        self.energy.append(price.value)
+    def add(self, scores: ClassRecommendation, interval: Interval, energy_usd_per_mwh: float) -> None:
+        """Settle an interval at the rates that its price gave."""
+        self.starts_ms.append(interval.start_ms)
+        self.interval_ms.append(interval.length_ms)
+        self.energy.append(energy_usd_per_mwh)
         for row in scores.scores:
             self.profit.append(row.profit_usd_per_hour)
             self.revenue.append(row.revenue_usd_per_hour)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Book:
+    """What one site has settled, by the rule that the live profit ledger follows."""
+
+    settled_until_ms: int
+    settle_from_ms: int
+    recorders: dict[str, _Recorder] = field(default_factory=dict)
+
+    def settle(self, recommendation: Recommendation) -> None:
+        """Settle the interval whose price a recommendation brought, if it did and the interval counts."""
+        interval = settled_interval(recommendation, settled_until_ms=self.settled_until_ms)
+        if interval is None:
+            return
+        self.settled_until_ms = interval.end_ms
+        energy = recommendation.market.energy_price_usd_per_mwh
+        if interval.start_ms < self.settle_from_ms or energy is None:
+            return
+        for scores in recommendation.classes:
+            recorder = self.recorders.get(scores.device_class)
+            if recorder is None:
+                recorder = self.recorders[scores.device_class] = _Recorder()
+            recorder.add(scores, interval, energy)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +148,7 @@ class _Desk:
                     if count
                 ),
                 stale_count=0,
-                epoch_max=self.epochs.get(name, 0),
+                epoch_sum=self.epochs.get(name, 0),
             )
             for name, by_mode in sorted(self.counts.items())
         )
@@ -149,9 +172,8 @@ def run_backtest(
         on_decision: Is handed every decision published, in order; `policy` in it says whose.
     """
     markets: dict[str, MarketState] = {}
-    recorders: dict[tuple[str, str], _Recorder] = {}
+    books = {site.facility_id: _Book(settled_until_ms=0, settle_from_ms=settle_from_ms) for site in fleet.facilities}
     desks = {site.facility_id: _desks(site, policies) for site in fleet.facilities}
-    hubs = {site.facility_id: site.energy_market for site in fleet.facilities}
     taken = passed_over = 0
     for price, cause in prices:
         step = on_price(markets.get(price.facility_id), price, fleet=fleet, cause=cause)
@@ -160,19 +182,12 @@ def run_backtest(
             continue
         taken += 1
         markets.update(step.updates)
-        recommendation = step.outputs[0]
-        assert isinstance(recommendation, Recommendation)
-        if (
-            price.series is SETTLED_SERIES
-            and price.instrument == hubs[price.facility_id]
-            and price.interval_ms > 0
-            and price.interval_start_ms >= settle_from_ms
-        ):
-            for scores in recommendation.classes:
-                recorders.setdefault((price.facility_id, scores.device_class), _Recorder()).add(scores, price)
-        for desk in desks[price.facility_id]:
-            desk.decide(recommendation, fleet=fleet, cause=cause, on_decision=on_decision)
-    return _finished(fleet, recorders, desks, price_count=taken, passed_over_count=passed_over)
+        for output in step.outputs:  # alerts too, about prices that are not believed
+            if isinstance(output, Recommendation):
+                books[price.facility_id].settle(output)
+                for desk in desks[price.facility_id]:
+                    desk.decide(output, fleet=fleet, cause=cause, on_decision=on_decision)
+    return _finished(fleet, books, desks, price_count=taken, passed_over_count=passed_over)
 
 
 def initial_counts(facility: Facility) -> Counts:
@@ -195,7 +210,7 @@ def _desks(facility: Facility, policies: Sequence[Policy]) -> list[_Desk]:
 
 def _finished(
     fleet: Fleet,
-    recorders: dict[tuple[str, str], _Recorder],
+    books: dict[str, _Book],
     desks: dict[str, list[_Desk]],
     *,
     price_count: int,
@@ -205,7 +220,7 @@ def _finished(
     moves: list[PolicyMoves] = []
     for facility in fleet.facilities:
         for name in facility.device_classes():
-            recorder = recorders.get((facility.facility_id, name))
+            recorder = books[facility.facility_id].recorders.get(name)
             if recorder is None:
                 continue
             series.append(_series(recorder, facility=facility, device_class=name, fleet=fleet))
