@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("hcp", "schemas", "streams", "agents", "controllers", "sinks", "simulators")
+PACKAGES = ("hcp", "schemas", "streams", "agents", "controllers", "sinks", "simulators", "backtest")
 BREACHES = [
     ("layers", "agents/breach.py", "import sinks"),
     ("layers", "hcp/model/breach.py", "import hcp.settings"),
     ("layers", "hcp/kafka/breach.py", "import agents"),
+    ("layers", "backtest/breach.py", "import simulators"),
+    ("layers", "streams/breach.py", "import backtest"),
+    ("faust-home", "backtest/breach.py", "import faust"),
     ("streams-pure", "streams/breach.py", "import msgspec"),
     ("streams-pure", "streams/breach.py", "import hcp.kafka"),
     ("model-pure", "hcp/model/breach.py", "import time"),
@@ -21,6 +24,9 @@ BREACHES = [
     ("database-home", "agents/breach.py", "import psycopg"),
     ("hardware-home", "simulators/breach.py", "import pynvml"),
     ("settings-at-roots", "streams/breach.py", "import hcp.settings"),
+    ("settings-at-roots", "backtest/breach.py", "import hcp.settings"),
+    ("backtest-alone", "backtest/breach.py", "import hcp.kafka"),
+    ("backtest-alone", "backtest/breach.py", "import redis"),
 ]
 
 
