@@ -44,7 +44,7 @@ def _switched(proposal: Proposal, *, command_id: str) -> ClassState:
             to_mode=choice.to_mode,
             ordered_at_ms=now_ms,
             ordered_wall_ms=situation.cause.timestamp_ms,
-            epoch_max=situation.devices.epoch_max,
+            epoch_sum=situation.devices.epoch_sum,
             added_kw=added_kw * proposal.device_count,
         ),
         last_reason=choice.reason,

@@ -57,7 +57,7 @@ class ShardCounts:
         device_class: Of its devices.
         reported_by: Whose counts these are; those of the Resource Manager win.
         counts: One per mode that has devices, sorted by mode.
-        epoch_max: Highest fencing epoch of its devices; 0 until the Resource Manager has spoken.
+        epoch_sum: Fencing epochs of its devices added up: every command raises it; 0 until the Resource Manager spoke.
         counted_at_ms: Event time of the counts.
         seen_at_ms: Event time of the newest report by the fleet monitor: how fresh its telemetry is.
         seen_wall_ms: Broker timestamp of that report.
@@ -67,7 +67,7 @@ class ShardCounts:
     device_class: str
     reported_by: StateReporter
     counts: tuple[ModeCount, ...]
-    epoch_max: int
+    epoch_sum: int
     counted_at_ms: int
     seen_at_ms: int
     seen_wall_ms: int
@@ -122,7 +122,7 @@ def count_site(
     epochs: dict[str, int] = {}
     for shard in () if site is None else site.shards:
         modes = tallies.setdefault(shard.device_class, {})
-        epochs[shard.device_class] = max(epochs.get(shard.device_class, 0), shard.epoch_max)
+        epochs[shard.device_class] = epochs.get(shard.device_class, 0) + shard.epoch_sum
         is_old = now_ms - shard.seen_at_ms > freshness.event_ms_max
         if is_old and wall_ms - shard.seen_wall_ms > freshness.wall_ms_max:
             left_out = sum(count.movable + count.switching + count.fixed for count in shard.counts)
@@ -140,7 +140,7 @@ def count_site(
                 for mode in sorted(modes)
             ),
             stale_count=stale.get(name, 0),
-            epoch_max=epochs[name],
+            epoch_sum=epochs[name],
         )
         for name, modes in sorted(tallies.items())
     )
@@ -180,7 +180,7 @@ def _merged(known: ShardCounts | None, report: ResourceState, *, wall_ms: int) -
         device_class=report.device_class,
         reported_by=report.reported_by,
         counts=count_devices(report),
-        epoch_max=max(report.epochs, default=0),
+        epoch_sum=sum(report.epochs),
         counted_at_ms=report.observed_at_ms,
         seen_at_ms=report.observed_at_ms if known is None or is_monitor else known.seen_at_ms,
         seen_wall_ms=wall_ms if known is None or is_monitor else known.seen_wall_ms,

@@ -103,7 +103,7 @@ def _situations(
                 situation_of(
                     classes.get(name) or ClassState(device_class=name),
                     scores,
-                    devices=counted.get(name) or ClassDevices(device_class=name, modes=(), stale_count=0, epoch_max=0),
+                    devices=counted.get(name) or ClassDevices(device_class=name, modes=(), stale_count=0, epoch_sum=0),
                     device_class=device_class,
                     recommendation=recommendation,
                     facility=facility,

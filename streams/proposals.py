@@ -12,7 +12,8 @@ from streams.policies.base import hold
 from streams.situation import Situation, is_price_stale, price_age_ms
 
 _SWEEP_MS: Final = 10 * MS_PER_MINUTE
-"""Stragglers (rolled back, late to be seen) are sent after the others at most this often."""
+"""Stragglers (rolled back, late to be seen) are sent after the others at most this often, unless it is urgent."""
+_URGENT: Final = frozenset({DecisionReason.LOSS_FLOOR, DecisionReason.SAFE_STATE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +66,11 @@ def propose(situation: Situation, *, policy: Policy) -> Proposal:
     if proposal.is_switch:
         return proposal
     swept_at_ms = situation.known.swept_at_ms
-    if swept_at_ms is not None and situation.now_ms - swept_at_ms < _SWEEP_MS:
-        return proposal
+    is_swept = swept_at_ms is not None and situation.now_ms - swept_at_ms < _SWEEP_MS
     for mode in situation.modes_by_count()[1:]:
         view = situation.view(mode)
         straggling = guarded(view, situation=situation, policy=policy)
-        if straggling.to_mode is not mode:
+        if straggling.to_mode is not mode and (not is_swept or straggling.reason in _URGENT):
             return _proposal(situation, view, straggling, otherwise=proposal)
     return proposal
 

@@ -17,7 +17,7 @@ class PendingSwitch:
         to_mode: Mode wanted.
         ordered_at_ms: Event time.
         ordered_wall_ms: Broker timestamp of the recommendation behind it.
-        epoch_max: Highest fencing epoch of the class when it was ordered; a higher one shows that it was acted on.
+        epoch_sum: Fencing epochs of the class added up when it was ordered; more shows that it was acted on.
         added_kw: Site draw that it adds once done; negative when it lowers it.
     """
 
@@ -26,7 +26,7 @@ class PendingSwitch:
     to_mode: DeviceMode
     ordered_at_ms: int
     ordered_wall_ms: int
-    epoch_max: int
+    epoch_sum: int
     added_kw: float = 0.0
 
 

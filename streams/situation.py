@@ -170,7 +170,7 @@ def _pending(
         return None
     if not any(count.switching_count for count in devices.modes):
         left_behind = any(count.mode is pending.from_mode and count.movable_count for count in devices.modes)
-        if devices.epoch_max > pending.epoch_max or not (devices.stale_count or left_behind):
+        if devices.epoch_sum > pending.epoch_sum or not (devices.stale_count or left_behind):
             return None
     wall_ms = cause.timestamp_ms - pending.ordered_wall_ms
     event_ms = recommendation.observed_at_ms - pending.ordered_at_ms

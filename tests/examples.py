@@ -154,7 +154,7 @@ RECOMMENDATION = Recommendation(
                 ModeDevices(mode=DeviceMode.SLEEP, movable_count=2, switching_count=0),
             ),
             stale_count=3,
-            epoch_max=5,
+            epoch_sum=5,
         ),
     ),
     resource_state_offset=17,

@@ -115,10 +115,10 @@ class ClassDevices:
     stale_count: Annotated[
         int, Field("Devices left out because their telemetry is too old.", unit="1", minimum=0, maximum=1_000_000)
     ]
-    epoch_max: Annotated[
+    epoch_sum: Annotated[
         int,
         Field(
-            "Highest fencing epoch of the class: it has risen once a command has been acted on.",
+            "Sum of the fencing epochs of the class's devices: it has risen once a command has been acted on.",
             unit="1",
             minimum=0,
             maximum=2**53,

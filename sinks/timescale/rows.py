@@ -61,7 +61,7 @@ def _recommendation_rows(value: Recommendation) -> Iterator[Row]:
     counted = {devices.device_class: devices for devices in value.devices}
     for scored in value.classes:
         devices = counted.get(scored.device_class) or ClassDevices(
-            device_class=scored.device_class, modes=(), stale_count=0, epoch_max=0
+            device_class=scored.device_class, modes=(), stale_count=0, epoch_sum=0
         )
         by_mode = {count.mode: count for count in devices.modes}
         for score in scored.scores:

@@ -144,7 +144,7 @@ def test_a_switch_is_explained_with_every_term(place: Place) -> None:
     assert scored["confidence"] == told.advice.classes[0].confidence
     assert said["recommendation"]["market"]["energy_price_usd_per_mwh"] == -12.5
     (devices,) = said["recommendation"]["devices"]
-    assert (devices["stale_count"], devices["epoch_max"]) == (3, 5)
+    assert (devices["stale_count"], devices["epoch_sum"]) == (3, 5)
     assert {at["mode"]: at["movable_count"] for at in devices["modes"]} == {"mining": 10, "sleep": 2}
 
 

@@ -93,7 +93,7 @@ def _counted(devices: ClassDevices | None, mode: DeviceMode) -> dict[str, int]:
         "movable_count": movable,
         "switching_count": switching,
         "stale_count": 0 if devices is None else devices.stale_count,
-        "epoch_max": 0 if devices is None else devices.epoch_max,
+        "epoch_sum": 0 if devices is None else devices.epoch_sum,
     }
 
 

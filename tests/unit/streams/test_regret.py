@@ -69,7 +69,7 @@ def advice(
         observed_at_ms=EpochMs(end_ms),
         market=replace(RECOMMENDATION.market, energy_observed_at_ms=end_ms, energy_interval_ms=interval_ms),
         classes=(known,),
-        devices=(ClassDevices(device_class="s21", modes=modes, stale_count=0, epoch_max=0),),
+        devices=(ClassDevices(device_class="s21", modes=modes, stale_count=0, epoch_sum=0),),
     )
 
 

@@ -48,26 +48,32 @@ def a_cause(offset: int = 0, *, topic: str = "market.price", timestamp_ms: int =
     return Cause(topic=topic, partition=0, offset=offset, timestamp_ms=timestamp_ms)
 
 
-def a_price(
-    series: PriceSeries, instrument: str, value: float, *, at_ms: int = START_MS, facility_id: str = SITE
+def a_price(  # every field that a test asks about
+    series: PriceSeries,
+    instrument: str,
+    value: float,
+    *,
+    at_ms: int = START_MS,
+    interval_ms: int = 0,
+    facility_id: str = SITE,
 ) -> MarketPrice:
-    """Make one price in its series' unit."""
+    """Make one price in its series' unit, known when its interval ends."""
     return MarketPrice(
         facility_id=facility_id,
         series=series,
         instrument=instrument,
         value=value,
         unit=SERIES_RULES[series].unit,
-        interval_start_ms=EpochMs(at_ms),
-        interval_ms=0,
+        interval_start_ms=EpochMs(at_ms - interval_ms),
+        interval_ms=interval_ms,
         observed_at_ms=EpochMs(at_ms),
         source="synthetic:test",
     )
 
 
 def an_energy_price(value: float, *, at_ms: int) -> MarketPrice:
-    """Make one energy price of the site."""
-    return a_price(PriceSeries.ENERGY_REAL_TIME, "HB_HOUSTON", value, at_ms=at_ms)
+    """Make one energy price of the site, for the five minutes before."""
+    return a_price(PriceSeries.ENERGY_REAL_TIME, "HB_HOUSTON", value, at_ms=at_ms, interval_ms=5 * MINUTE_MS)
 
 
 def a_report(  # every column can be told
