@@ -10,23 +10,21 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from statistics import quantiles
 from typing import Any, Final
 from uuid import uuid4
 
-from rich.console import Console
 from rich.table import Table
 
+from bench.load import price, reports
+from bench.report import against, machine, p50_p99, show, table
 from hcp.codecs import decode
 from hcp.fleet import load_fleet
 from hcp.kafka.admin import ensure_topics
 from hcp.kafka.consumer import BatchConsumer
 from hcp.kafka.producer import RecordProducer
 from hcp.kafka.records import ConsumedRecord
-from hcp.model.devices import DeviceState
-from hcp.model.facilities import Fleet
-from hcp.model.markets import SERIES_RULES, MarketPrice, PriceSeries
-from hcp.model.resources import ResourceState, StateReporter, state_key
+from hcp.model.facilities import Facility, Fleet
+from hcp.model.markets import MarketPrice, PriceSeries
 from hcp.model.units import MS_PER_HOUR, EpochMs
 from hcp.settings import load_settings
 from hcp.stack import default_cache_dir, running_stack
@@ -53,46 +51,6 @@ GLOBAL_PRICES: Final = (
 Found = list[tuple[ConsumedRecord, Any]]
 
 
-def price(site: str, instrument: str, *, series: PriceSeries, value: float, at: int) -> MarketPrice:
-    """Return one price."""
-    return MarketPrice(
-        facility_id=site,
-        series=series,
-        instrument=instrument,
-        value=value,
-        unit=SERIES_RULES[series].unit,
-        interval_start_ms=EpochMs(at),
-        interval_ms=0,
-        observed_at_ms=EpochMs(at),
-        source="synthetic:bench",
-    )
-
-
-def reports(fleet: Fleet, at: int) -> list[ResourceState]:
-    """Return what a fleet monitor would report of devices that all run their first mode."""
-    found = []
-    for cluster in (cluster for site in fleet.facilities for cluster in site.clusters):
-        for shard in cluster.shards():
-            size = shard.device_count
-            found.append(
-                ResourceState(
-                    state_key=state_key(shard_id=shard.shard_id, reported_by=StateReporter.FLEET_MONITOR),
-                    facility_id=shard.facility_id,
-                    cluster_id=shard.cluster_id,
-                    shard_id=shard.shard_id,
-                    device_class=shard.device_class,
-                    reported_by=StateReporter.FLEET_MONITOR,
-                    device_indexes=tuple(range(size)),
-                    modes=(cluster.initial_mode,) * size,
-                    states=(DeviceState.ACTIVE,) * size,
-                    epochs=(0,) * size,
-                    owners=("",) * size,
-                    observed_at_ms=EpochMs(at),
-                )
-            )
-    return found
-
-
 def read_all(bootstrap: str, *topics: str) -> Found:
     """Return every record of some topics; a quiet time ends it."""
     consumer = BatchConsumer(bootstrap=bootstrap, group=f"bench-{uuid4().hex}", topics=topics)
@@ -108,11 +66,15 @@ def read_all(bootstrap: str, *topics: str) -> Found:
     return found
 
 
+def _energy(site: Facility, value: float, *, at_ms: int) -> MarketPrice:
+    return price(site, PriceSeries.ENERGY_REAL_TIME, instrument=site.energy_market, value=value, at_ms=at_ms)
+
+
 def send_prices(fleet: Fleet, producer: RecordProducer) -> int:
     """Send prices that flip modes at a steady pace, with telemetry kept fresh; return the last event time."""
     for site in fleet.facilities:
         for series, instrument, value in GLOBAL_PRICES:
-            producer.send(price(site.facility_id, instrument, series=series, value=value, at=START_MS))
+            producer.send(price(site, series, instrument=instrument, value=value, at_ms=START_MS))
     producer.flush()
     at = START_MS
     began = time.monotonic()
@@ -120,12 +82,11 @@ def send_prices(fleet: Fleet, producer: RecordProducer) -> int:
         site = fleet.facilities[number % len(fleet.facilities)]
         at = START_MS + (number + 1) * STEP_MS
         if number % SEED_EVERY == 0:
-            for report in reports(fleet, at):
+            for report in (report for each in fleet.facilities for report in reports(each, at_ms=at)):
                 producer.send(report)
         value = HIGH if (number // len(fleet.facilities)) % 2 else LOW
-        series = PriceSeries.ENERGY_REAL_TIME
         time.sleep(max(began + number / PRICES_PER_SECOND - time.monotonic(), 0.0))
-        producer.send(price(site.facility_id, site.energy_market, series=series, value=value, at=at))
+        producer.send(_energy(site, value, at_ms=at))
     producer.flush()
     return at
 
@@ -135,13 +96,13 @@ def latencies(found: Found, topic: str) -> list[float]:
     return [float(record.timestamp_ms - value.cause_timestamp_ms) for record, value in found if record.topic == topic]
 
 
-def latency_rows(table: Table, fleet_file: str, found: Found) -> None:
+def latency_rows(to: Table, fleet_file: str, found: Found) -> None:
     """Add a row per hop."""
     for name, topic in (("recommendation", OPTIMIZER_RECOMMENDATION.name), ("command", ORCHESTRATOR_COMMAND.name)):
         values = latencies(found, topic)
-        cuts = quantiles(values, n=100, method="inclusive")
-        cells = (f"{cuts[49]:.0f}", f"{cuts[98]:.0f}", f"{max(values):.0f}", f"{cuts[98] / LIMIT_MS:.2f}")
-        table.add_row(fleet_file, f"price -> {name}", str(len(values)), *cells)
+        p50, p99 = p50_p99(values)
+        cells = (f"{p50:.0f}", f"{p99:.0f}", f"{max(values):.0f}")
+        to.add_row(fleet_file, f"price -> {name}", str(len(values)), *cells, *against(p99, LIMIT_MS))
 
 
 def throughput(fleet: Fleet, *, agents: AgentProcesses, bootstrap: str, fleet_file: str, at: int) -> str:
@@ -150,9 +111,8 @@ def throughput(fleet: Fleet, *, agents: AgentProcesses, bootstrap: str, fleet_fi
     producer = RecordProducer(bootstrap=bootstrap, produced_by="bench")
     for number in range(BACKLOG):
         site = fleet.facilities[number % len(fleet.facilities)]
-        series = PriceSeries.ENERGY_REAL_TIME
-        fresh = price(site.facility_id, site.energy_market, series=series, value=LOW, at=at)
-        producer.send(replace(fresh, value=LOW + number % 7, observed_at_ms=EpochMs(at + number + 1)))
+        fresh = _energy(site, LOW + number % 7, at_ms=at)
+        producer.send(replace(fresh, observed_at_ms=EpochMs(at + number + 1)))
     producer.flush()
     agents.start("optimizer", fleet_file=fleet_file)
     found: Found = []
@@ -178,7 +138,7 @@ def throughput(fleet: Fleet, *, agents: AgentProcesses, bootstrap: str, fleet_fi
     )
 
 
-def bench_fleet(fleet_file: str, *, table: Table, console: Console) -> None:
+def bench_fleet(fleet_file: str, *, to: Table) -> None:
     """Measure one fleet on a stack of its own."""
     fleet = load_fleet(Path(fleet_file))
     with ExitStack() as cleanup:
@@ -191,26 +151,26 @@ def bench_fleet(fleet_file: str, *, table: Table, console: Console) -> None:
         agents.start("optimizer", fleet_file=fleet_file)
         agents.start("orchestrator", "--policy", "greedy", fleet_file=fleet_file)
         at = send_prices(fleet, RecordProducer(bootstrap=bootstrap, produced_by="bench"))
-        latency_rows(table, fleet_file, read_all(bootstrap, OPTIMIZER_RECOMMENDATION.name, ORCHESTRATOR_COMMAND.name))
-        console.print(table)
+        latency_rows(to, fleet_file, read_all(bootstrap, OPTIMIZER_RECOMMENDATION.name, ORCHESTRATOR_COMMAND.name))
+        show(to)
         agents.stop("orchestrator")
-        console.print(throughput(fleet, agents=agents, bootstrap=bootstrap, fleet_file=fleet_file, at=at))
+        show(throughput(fleet, agents=agents, bootstrap=bootstrap, fleet_file=fleet_file, at=at))
 
 
 def parser() -> argparse.ArgumentParser:
     """Return what the command line takes."""
-    found = argparse.ArgumentParser(description=__doc__)
-    found.add_argument("fleet_files", nargs="*", default=["fleet.demo.toml", "fleet.toml"], help="default: both")
-    return found
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("fleet_files", nargs="*", default=["fleet.demo.toml", "fleet.toml"], help="default: both")
+    return made
 
 
 def main() -> None:
     """Run both fleets, or those named."""
-    console = Console(width=120)
-    title = f"{PRICES} prices at {PRICES_PER_SECOND}/s, ms by broker timestamps; limit {LIMIT_MS:.0f} ms"
-    table = Table("fleet", "hop", "n", "p50", "p99", "max", "p99 / limit", title=title)
+    title = f"{PRICES} prices at {PRICES_PER_SECOND}/s, ms by broker timestamps"
+    show(machine())
     for fleet_file in parser().parse_args().fleet_files:
-        bench_fleet(fleet_file, table=table, console=console)
+        columns = ("fleet", "hop", "n", "p50", "p99", "max", "limit", "p99 / limit")
+        bench_fleet(fleet_file, to=table(title, *columns))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-from rich.console import Console
-from rich.table import Table
 
+from bench.report import machine, show, table
 from hcp.clock import wall_ms
 from hcp.fleet import load_fleet
 from hcp.kafka.admin import ensure_topics
@@ -78,9 +77,9 @@ def copy_again(dsn: str, folder: Path, rows: int) -> float:
 
 def parser() -> argparse.ArgumentParser:
     """Return what the command line takes."""
-    found = argparse.ArgumentParser(description=__doc__)
-    found.add_argument("ticks", type=int, nargs="?", default=TICKS, help=f"ticks of the fleet; default {TICKS}")
-    return found
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("ticks", type=int, nargs="?", default=TICKS, help=f"ticks of the fleet; default {TICKS}")
+    return made
 
 
 def main() -> None:
@@ -108,15 +107,14 @@ def main() -> None:
                 ["chmod", "-R", "a+rwx", place], check=True
             )  # the server runs as another user when we are root
             copied = copy_again(database.dsn, server, rows)
-    table = Table(
-        "what", "rows", "s for all", "krows/s", "readings/s", "share of COPY", title="telemetry into TimescaleDB"
-    )
+    columns = ("what", "rows", "s for all", "krows/s", "readings/s", "share of COPY")
+    found = table("telemetry into TimescaleDB", *columns)
     for name, taken in (("Kafka -> sink -> table", through), ("server-side COPY", copied)):
         speed = rows / taken
         cells = (f"{rows:,}", f"{taken:.2f}", f"{speed / 1e3:.0f}", f"{speed * READINGS_PER_ROW:,.0f}")
-        table.add_row(name, *cells, f"{copied / taken:.2f}")
-    Console().print(table)
-    Console().print(f"goal: {GOAL_READINGS_PER_SECOND:,} readings/s; {READINGS_PER_ROW} a row: {READINGS}")
+        found.add_row(name, *cells, f"{copied / taken:.2f}")
+    goal = f"goal: {GOAL_READINGS_PER_SECOND:,} readings/s; {READINGS_PER_ROW} a row: {READINGS}"
+    show(machine(), found, goal)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from bench.report import against, machine, show, table
 from hcp.kafka.admin import ensure_topics
 from hcp.settings import load_settings
 from hcp.stack import Stack, default_cache_dir, install
@@ -19,19 +17,19 @@ COLD_SECONDS_LIMIT = 180.0
 
 def parser() -> argparse.ArgumentParser:
     """Return what the command line takes."""
-    found = argparse.ArgumentParser(description=__doc__)
-    found.add_argument("--cold", action="store_true", help="install into an empty cache first")
-    return found
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("--cold", action="store_true", help="install into an empty cache first")
+    return made
 
 
 def main() -> None:
     """Print the table."""
     arguments = parser().parse_args()
-    table = Table("what", "seconds", "limit", "ratio", title="embedded stack")
+    found = table("embedded stack", "what", "seconds", "limit", "ratio")
 
     def row(what: str, began: float, limit: float) -> None:
         took = time.perf_counter() - began
-        table.add_row(what, f"{took:.1f}", f"{limit:.0f}", f"{took / limit:.2f}")
+        found.add_row(what, f"{took:.1f}", *against(took, limit))
 
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # a random name within
         Path(folder).chmod(0o755)
@@ -57,7 +55,7 @@ def main() -> None:
             began = time.perf_counter()
             stack.down()
             row("stop", began, WARM_SECONDS_LIMIT)
-    Console().print(table)
+    show(machine(), found)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import quantiles
 from typing import Final
 
 import uvloop
-from rich.console import Console
 from rich.table import Table
 
+from bench.report import against, machine, p50_p99, show, table
 from controllers.executor import BUDGETS_MS, DeviceReport, Executor
 from controllers.journal import connect, open_journal
 from controllers.machines import Machines
@@ -93,25 +92,21 @@ def _command(shard: Shard, to_mode: DeviceMode, devices: tuple[int, ...], epoch:
     )
 
 
-def _p50_p99(values: Sequence[float]) -> tuple[float, float]:
-    cuts = quantiles(values, n=100, method="inclusive")
-    return cuts[49], cuts[98]
-
-
 def _phase_table(title: str, reports: Sequence[DeviceReport], limit_ms: float) -> Table:
-    table = Table("phase", "p50 ms", "p99 ms", "budget ms", "p99 / budget", title=f"{title}, {len(reports)} switches")
+    columns = ("phase", "p50 ms", "p99 ms", "budget ms", "p99 / budget")
+    found = table(f"{title}, {len(reports)} switches", *columns)
     for phase, budget_ms in BUDGETS_MS.items():
-        _row(table, phase, [report.phases_ms[phase] for report in reports], float(budget_ms))
-    _row(table, "total", [sum(report.phases_ms.values()) for report in reports], limit_ms)
-    return table
+        _row(found, phase, [report.phases_ms[phase] for report in reports], float(budget_ms))
+    _row(found, "total", [sum(report.phases_ms.values()) for report in reports], limit_ms)
+    return found
 
 
-def _row(table: Table, name: str, values: Sequence[float], limit_ms: float) -> None:
-    p50, p99 = _p50_p99(values)
-    table.add_row(name, f"{p50:.2f}", f"{p99:.2f}", f"{limit_ms:.0f}", f"{p99 / limit_ms:.2f}")
+def _row(to: Table, name: str, values: Sequence[float], limit_ms: float) -> None:
+    p50, p99 = p50_p99(values)
+    to.add_row(name, f"{p50:.2f}", f"{p99:.2f}", *against(p99, limit_ms))
 
 
-async def _shard_row(bench: Bench, shard_id: str, limit_ms: float, table: Table) -> None:
+async def _shard_row(bench: Bench, shard_id: str, limit_ms: float, to: Table) -> None:
     totals: list[float] = []
     walls: list[float] = []
     home = bench.machines.hardware.shard(shard_id)
@@ -122,16 +117,16 @@ async def _shard_row(bench: Bench, shard_id: str, limit_ms: float, table: Table)
         reports = await bench.execute(shard_id, target, range(512))
         walls.append((time.perf_counter() - began) * 1_000)
         totals += [sum(report.phases_ms.values()) for report in reports]
-    p50, p99 = _p50_p99(totals)
-    cells = (f"{min(walls):.0f}", f"{max(walls):.0f}", f"{p50:.1f}", f"{p99:.1f}", f"{limit_ms:.0f}")
-    table.add_row(shard_id, *cells, f"{p99 / limit_ms:.2f}")
+    p50, p99 = p50_p99(totals)
+    cells = (f"{min(walls):.0f}", f"{max(walls):.0f}", f"{p50:.1f}", f"{p99:.1f}")
+    to.add_row(shard_id, *cells, *against(p99, limit_ms))
 
 
 def _away(shard_id: str) -> DeviceMode:
     return DeviceMode.AI_INFERENCE if shard_id == GPU_SHARD else DeviceMode.SLEEP
 
 
-async def _bench(redis_url: str, state_dir: Path, console: Console) -> None:
+async def _bench(redis_url: str, state_dir: Path) -> None:
     redis = connect(redis_url)
     readings = Readings()
     executor = Executor(journal=await open_journal(redis), readings=readings)
@@ -147,7 +142,7 @@ async def _bench(redis_url: str, state_dir: Path, console: Console) -> None:
         ("ASIC, sleep to mining (accepted, read back)", ASIC_SHARD, DeviceMode.MINING, ASIC_MS_LIMIT),
     ):
         await readings.refresh(bench.machines.by_device_id(shard_id))
-        console.print(_phase_table(title, await bench.one_by_one(shard_id, mode), limit_ms))
+        show(_phase_table(title, await bench.one_by_one(shard_id, mode), limit_ms))
     title = f"One command for 512 devices, {SHARD_ROUNDS} times"
     columns = (
         "shard",
@@ -158,17 +153,17 @@ async def _bench(redis_url: str, state_dir: Path, console: Console) -> None:
         "limit ms",
         "p99 / limit",
     )
-    table = Table(*columns, title=title)
+    found = table(title, *columns)
     for shard_id, limit_ms in ((GPU_SHARD, GPU_MS_LIMIT), (ASIC_SHARD, ASIC_MS_LIMIT)):
         await readings.refresh(bench.machines.by_device_id(shard_id))
-        await _shard_row(bench, shard_id, limit_ms, table)
-    console.print(table)
+        await _shard_row(bench, shard_id, limit_ms, found)
+    show(found)
     await redis.aclose()
 
 
 def main() -> None:
     """Start a stack, measure, print the tables."""
-    console = Console(width=120)
+    show(machine())
     settings = load_settings()
     directory = settings.state_dir.absolute() / "stacks" / "bench-switch"
     with (
@@ -176,7 +171,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as state_dir,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(_bench(addresses.redis_url, Path(state_dir), console))
+        runner.run(_bench(addresses.redis_url, Path(state_dir)))
 
 
 if __name__ == "__main__":
