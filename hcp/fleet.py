@@ -8,8 +8,10 @@ import msgspec
 
 from hcp.errors import FleetError
 from hcp.model.devices import DeviceClass, DeviceKind, DeviceMode, ModeProfile, modes_of_kind
-from hcp.model.facilities import SWITCHES_PER_HOUR_MAX, Cluster, Constraints, Facility, Fleet
+from hcp.model.facilities import SWITCHES_PER_HOUR_MAX, Cluster, Constraints, DemandWindow, Facility, Fleet
 from hcp.model.units import MS_PER_MINUTE
+
+_MONTHS, _HOURS, _OFFSET_MAX = 12, 24, 14
 
 
 class _Mode(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -42,6 +44,14 @@ class _Constraints(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     safe_state_after_minutes: int = 360
 
 
+class _DemandWindow(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    months: list[int]
+    start_hour: float
+    end_hour: float
+    utc_offset_hours: float
+    adder_usd_per_kwh: float
+
+
 class _Facility(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     name: str
     energy_market: str
@@ -55,6 +65,7 @@ class _Facility(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     sla_bonus_ratio: float = 1.0
     clusters: dict[str, _Cluster]
     constraints: _Constraints = msgspec.field(default_factory=_Constraints)
+    demand_windows: list[_DemandWindow] = msgspec.field(default_factory=list)
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -124,8 +135,32 @@ def _facility(name: str, raw: _Facility, known: dict[str, DeviceClass], origin: 
     clusters = tuple(_cluster(name, key, cluster, known, where) for key, cluster in raw.clusters.items())
     _require(len(clusters) > 0, f"{where}.clusters must be one or more, was none")
     fields = msgspec.structs.asdict(raw)
-    constraints = _constraints(raw.constraints, where)
-    return Facility(facility_id=name, **{**fields, "clusters": clusters, "constraints": constraints})
+    made = {
+        "clusters": clusters,
+        "constraints": _constraints(raw.constraints, where),
+        "demand_windows": tuple(
+            _window(window, f"{where}.demand_windows[{place}]") for place, window in enumerate(raw.demand_windows)
+        ),
+    }
+    return Facility(facility_id=name, **{**fields, **made})
+
+
+def _window(raw: _DemandWindow, place: str) -> DemandWindow:
+    _require(
+        bool(raw.months) and all(1 <= month <= _MONTHS for month in raw.months),
+        f"{place}.months must be from 1 to {_MONTHS}, was {raw.months}",
+    )
+    _require(
+        0 <= raw.start_hour < raw.end_hour <= _HOURS,
+        f"{place}: start_hour and end_hour must be from 0 to {_HOURS} and in order, "
+        f"was {raw.start_hour} and {raw.end_hour}",
+    )
+    _require(
+        -_OFFSET_MAX <= raw.utc_offset_hours <= _OFFSET_MAX,
+        f"{place}.utc_offset_hours must be from -{_OFFSET_MAX} to {_OFFSET_MAX}, was {raw.utc_offset_hours}",
+    )
+    _require(raw.adder_usd_per_kwh > 0, f"{place}.adder_usd_per_kwh must be above 0, was {raw.adder_usd_per_kwh}")
+    return DemandWindow(**{**msgspec.structs.asdict(raw), "months": tuple(raw.months)})
 
 
 def _constraints(raw: _Constraints, where: str) -> Constraints:

@@ -1,12 +1,15 @@
 """Every term of a device's economics, in USD per device-hour; docs/economics.md works them through by hand."""
 
 import math
+from datetime import UTC, datetime
 from typing import Final
 
 from hcp.model.facilities import Facility
 from hcp.model.units import (
     HASHES_PER_TERAHASH,
     KWH_PER_MWH,
+    MINUTES_PER_HOUR,
+    MS_PER_SECOND,
     SECONDS_PER_HOUR,
     WATTS_PER_KILOWATT,
     Btc,
@@ -91,6 +94,17 @@ def site_kilowatts(*, power_watts: Watts, pue: float) -> float:
 def energy_cost_usd_per_hour(*, power_watts: Watts, pue: float, price_usd_per_kwh: UsdPerKwh) -> UsdPerHour:
     """Return the energy one device takes in an hour; negative when the price is: then the grid pays us."""
     return UsdPerHour(site_kilowatts(power_watts=power_watts, pue=pue) * price_usd_per_kwh)
+
+
+def demand_adder_usd_per_kwh(facility: Facility, *, at_ms: int) -> UsdPerKwh:
+    """Return what the site's energy costs on top of its price at a moment: its adder, and those of open windows."""
+    adder = facility.demand_adder_usd_per_kwh
+    for window in facility.demand_windows:
+        local = datetime.fromtimestamp(at_ms / MS_PER_SECOND + window.utc_offset_hours * SECONDS_PER_HOUR, tz=UTC)
+        hour = local.hour + local.minute / MINUTES_PER_HOUR
+        if local.month in window.months and window.start_hour <= hour < window.end_hour:
+            adder = UsdPerKwh(adder + window.adder_usd_per_kwh)
+    return adder
 
 
 def demand_cost_usd_per_hour(*, power_watts: Watts, pue: float, adder_usd_per_kwh: UsdPerKwh) -> UsdPerHour:

@@ -20,6 +20,7 @@ from hcp.model.units import (
     Ratio,
     Usd,
     UsdPerHour,
+    UsdPerKwh,
     UsdPerMhHour,
     UsdPerMwh,
     UsdPerThHour,
@@ -38,7 +39,10 @@ Sensitivities = dict[tuple[PriceSeries, str], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SitePrices:
-    """The prices of one site, looked up once for all its classes; None where none has been seen yet."""
+    """The prices of one site, looked up once for all its classes; None where none has been seen yet.
+
+    The demand adder is that of the interval which the energy price is for.
+    """
 
     market: MarketState
     energy: Quote | None
@@ -47,6 +51,7 @@ class SitePrices:
     subsidy: Quote | None
     fees: Quote | None
     hash_price: UsdPerThHour | None
+    demand_adder: UsdPerKwh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,14 +113,17 @@ def site_prices(market: MarketState, *, facility: Facility) -> SitePrices:
             fees_btc_per_block=Btc(fees.value),
             btc_price_usd=btc.value,
         )
+    energy = market.quote(PriceSeries.ENERGY_REAL_TIME, facility.energy_market)
+    began_at_ms = market.observed_at_ms if energy is None else energy.observed_at_ms - energy.interval_ms
     return SitePrices(
         market=market,
-        energy=market.quote(PriceSeries.ENERGY_REAL_TIME, facility.energy_market),
+        energy=energy,
         btc=btc,
         difficulty=difficulty,
         subsidy=subsidy,
         fees=fees,
         hash_price=hash_price,
+        demand_adder=economics.demand_adder_usd_per_kwh(facility, at_ms=began_at_ms),
     )
 
 
@@ -132,7 +140,7 @@ def recommend_class(device_class: DeviceClass, *, prices: SitePrices, facility: 
         terms.append(scored)
     ranked = sorted(terms, key=lambda row: -row.profit)  # stable: ties keep the order of the class
     best, runner_up = ranked[0], ranked[1]
-    scores = tuple(_compare(row, best=best, prices=prices, facility=facility) for row in terms)
+    scores = tuple(_compare(row, best=best, prices=prices) for row in terms)
     runner_up_row = next(row for row in scores if row.mode is runner_up.profile.mode)
     return ClassRecommendation(
         device_class=device_class.device_class,
@@ -157,7 +165,7 @@ def _terms(profile: ModeProfile, *, device_class: DeviceClass, prices: SitePrice
         price_usd_per_kwh=usd_per_kwh(UsdPerMwh(prices.energy.value)),
     )
     demand_cost = economics.demand_cost_usd_per_hour(
-        power_watts=profile.power_watts, pue=facility.pue, adder_usd_per_kwh=facility.demand_adder_usd_per_kwh
+        power_watts=profile.power_watts, pue=facility.pue, adder_usd_per_kwh=prices.demand_adder
     )
     return _Terms(
         profile=profile,
@@ -229,7 +237,7 @@ def _hash_price_sensitivities(revenue: UsdPerHour, prices: SitePrices) -> Sensit
     }
 
 
-def _compare(row: _Terms, *, best: _Terms, prices: SitePrices, facility: Facility) -> ModeScore:
+def _compare(row: _Terms, *, best: _Terms, prices: SitePrices) -> ModeScore:
     """Say what leaving `row` for the best mode means."""
     if row is best:
         return _score(row, gain=0.0, cost=0.0, payback_ms=None, confidence=1.0, break_even=None)
@@ -247,7 +255,7 @@ def _compare(row: _Terms, *, best: _Terms, prices: SitePrices, facility: Facilit
             best.revenue - best.profile.wear_usd_per_hour - row.revenue + row.profile.wear_usd_per_hour
         ),
         kilowatt_difference=best.site_kilowatts - row.site_kilowatts,
-        adder_usd_per_kwh=facility.demand_adder_usd_per_kwh,
+        adder_usd_per_kwh=prices.demand_adder,
     )
     return _score(
         row,

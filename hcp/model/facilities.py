@@ -46,6 +46,25 @@ SWITCHES_PER_HOUR_MAX: Final = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DemandWindow:
+    """Hours in which energy costs more than its price, since the draw then sets a later charge: 4CP, coincident peaks.
+
+    Attributes:
+        months: 1 to 12, in local time.
+        start_hour: Local hour it begins, 0 or more.
+        end_hour: Local hour it ends, above `start_hour` and at most 24.
+        utc_offset_hours: Local time less UTC, in these months.
+        adder_usd_per_kwh: On top of the site's adder; above 0.
+    """
+
+    months: tuple[int, ...]
+    start_hour: float
+    end_hour: float
+    utc_offset_hours: float
+    adder_usd_per_kwh: UsdPerKwh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Constraints:
     """What binds every policy at a site besides its power cap and ramp limit; None where there is no such limit.
 
@@ -85,6 +104,7 @@ class Facility:
         sla_bonus_ratio: Factor on inference revenue for meeting service levels; 1 is none.
         clusters: In the order of fleet.toml.
         constraints: What else binds every policy.
+        demand_windows: When demand costs more; adders of windows that overlap add up.
     """
 
     facility_id: str
@@ -100,6 +120,7 @@ class Facility:
     sla_bonus_ratio: float
     clusters: tuple[Cluster, ...]
     constraints: Constraints = UNCONSTRAINED
+    demand_windows: tuple[DemandWindow, ...] = ()
 
     def device_classes(self) -> tuple[str, ...]:
         """Return the site's device classes, sorted, each once."""

@@ -28,6 +28,7 @@ def test_the_demo_fleet_is_small() -> None:
     assert 20 <= load_fleet(ROOT / "fleet.demo.toml").device_count <= 99
 
 
+WINDOW = {"months": [6], "start_hour": 15.0, "end_hour": 18.0, "utc_offset_hours": -5.0, "adder_usd_per_kwh": 0.25}
 MISTAKES: list[tuple[tuple[str, ...], Any, str]] = [
     (("facilities", "tx-north", "pue"), 0.9, "pue must be 1 or more, was 0.9"),
     (("facilities", "tx-north", "uptime_ratio"), 99, "uptime_ratio must be from 0 to 1, was 99"),
@@ -38,6 +39,14 @@ MISTAKES: list[tuple[tuple[str, ...], Any, str]] = [
     (("device_classes", "s21", "modes", "mining", "enter_wear_usd"), 0.0, "entering must cost above 0 USD"),
     (("device_classes", "s21", "kind"), "fpga", "fpga"),
     (("facilities", "tx-north", "colour"), "red", "colour"),
+    (("facilities", "tx-north", "constraints"), {"switches_per_hour": 61}, "must be from 1 to 60, was 61"),
+    (("facilities", "tx-north", "constraints"), {"loss_floor_usd_per_mwh": 0.0}, "must be above 0, was 0.0"),
+    (("facilities", "tx-north", "constraints"), {"wear_budget_usd_per_device_day": -1.0}, "must be above 0, was -1.0"),
+    (("facilities", "tx-north", "constraints"), {"safe_state_after_minutes": 0}, "must be above 0, was 0"),
+    (("facilities", "tx-north", "demand_windows"), [WINDOW | {"months": []}], "months must be from 1 to 12, was []"),
+    (("facilities", "tx-north", "demand_windows"), [WINDOW | {"end_hour": 3}], "in order, was 15.0 and 3"),
+    (("facilities", "tx-north", "demand_windows"), [WINDOW | {"utc_offset_hours": -20}], "from -14 to 14, was -20"),
+    (("facilities", "tx-north", "demand_windows"), [WINDOW | {"adder_usd_per_kwh": 0}], "must be above 0, was 0"),
 ]
 
 
@@ -52,6 +61,18 @@ def test_each_mistake_is_named(path: tuple[str, ...], value: object, words: str)
     with pytest.raises(FleetError) as caught:
         fleet_from_table(table, origin="fleet.toml")
     assert words in str(caught.value)
+
+
+def test_constraints_and_demand_windows_are_read() -> None:
+    """What the example in fleet.toml shows is what the site gets."""
+    text = (ROOT / "fleet.toml").read_text(encoding="utf-8")
+    lines = text.replace("# constraints =", "constraints =").replace("# demand_windows =", "demand_windows =")
+    site = fleet_from_table(tomllib.loads(lines), origin="fleet.toml").facility("tx-north")
+    assert site is not None
+    assert site.constraints.switches_per_hour == 4
+    assert site.constraints.safe_state_after_ms == 6 * 3_600_000
+    (window,) = site.demand_windows
+    assert (window.months, window.start_hour, window.adder_usd_per_kwh) == ((6, 7, 8, 9), 15.0, 0.25)
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
 """Each term of the economics against a calculation by hand; docs/economics.md shows the steps."""
 
 import math
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
+from hcp.model.devices import DeviceMode
+from hcp.model.facilities import DemandWindow
+from hcp.model.markets import PriceSeries
 from hcp.model.units import (
     Btc,
     DurationMs,
@@ -18,6 +23,8 @@ from hcp.model.units import (
     Watts,
 )
 from streams import economics
+from streams.policies import policy_named
+from tests.unit.streams.world import DEMO_FLEET, Plane, a_price
 
 
 def test_hash_price_matches_the_hand_calculation() -> None:
@@ -170,3 +177,57 @@ def test_no_energy_price_separates_modes_of_equal_draw() -> None:
         )
         is None
     )
+
+
+@pytest.mark.parametrize(
+    ("moment", "adder"),
+    [
+        ("2023-08-20T19:59:00+00:00", 0.01),
+        ("2023-08-20T20:00:00+00:00", 0.26),
+        ("2023-08-20T22:59:59+00:00", 0.26),
+        ("2023-08-20T23:00:00+00:00", 0.01),
+        ("2023-05-31T21:00:00+00:00", 0.01),
+        ("2023-10-01T04:59:00+00:00", 0.01),
+    ],
+)
+def test_demand_costs_more_in_its_window(moment: str, adder: float) -> None:
+    """15 to 18 in Texas' summer time is 20 to 23 UTC; end and other months are outside."""
+    window = DemandWindow(
+        months=(6, 7, 8, 9),
+        start_hour=15.0,
+        end_hour=18.0,
+        utc_offset_hours=-5.0,
+        adder_usd_per_kwh=UsdPerKwh(0.25),
+    )
+    site = replace(DEMO_FLEET.facilities[0], demand_adder_usd_per_kwh=UsdPerKwh(0.01), demand_windows=(window,))
+    at_ms = int(datetime.fromisoformat(moment).timestamp() * 1_000)
+    assert economics.demand_adder_usd_per_kwh(site, at_ms=at_ms) == pytest.approx(adder)
+
+
+def test_a_demand_window_moves_the_break_even_and_the_mode() -> None:
+    """At 30 USD/MWh an S21 mines; with 0.25 USD/kWh on top it sleeps, and the score says which term did it."""
+    window = DemandWindow(
+        months=tuple(range(1, 13)),
+        start_hour=0.0,
+        end_hour=24.0,
+        utc_offset_hours=0.0,
+        adder_usd_per_kwh=UsdPerKwh(0.25),
+    )
+    facility = replace(DEMO_FLEET.facilities[0], demand_windows=(window,))
+    fleet = replace(DEMO_FLEET, facilities=(facility, *DEMO_FLEET.facilities[1:]))
+    plain, dear = (
+        Plane(policy=policy_named("never"), fleet=known, facility_id=facility.facility_id)
+        for known in (DEMO_FLEET, fleet)
+    )
+    for plane in (plain, dear):
+        plane.see_prices()
+        plane.take(
+            a_price(PriceSeries.ENERGY_REAL_TIME, facility.energy_market, 30.0, facility_id=facility.facility_id)
+        )
+    scored = [
+        next(each for each in plane.recommendations[-1].classes if each.device_class == "s21")
+        for plane in (plain, dear)
+    ]
+    assert [each.best_mode for each in scored] == [DeviceMode.MINING, DeviceMode.SLEEP]
+    rows = [next(row for row in each.scores if row.mode is DeviceMode.MINING) for each in scored]
+    assert rows[1].demand_cost_usd_per_hour - rows[0].demand_cost_usd_per_hour == pytest.approx(3.5 * 1.1 * 0.25)
