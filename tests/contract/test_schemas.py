@@ -68,7 +68,7 @@ def _all_fields(schema: Any) -> list[dict[str, Any]]:
         return []
     if schema["type"] == "array":
         return _all_fields(schema["items"])
-    own = schema.get("fields", [])
+    own: list[dict[str, Any]] = schema.get("fields", [])
     return own + [field for each in own for field in _all_fields(each["type"])]
 
 

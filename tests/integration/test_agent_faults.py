@@ -106,7 +106,7 @@ def _batch(shard: Shard, tick: int) -> GpuTelemetry | AsicTelemetry:
     columns["device_indexes"] = indexes
     columns["modes"] = tuple(MODES[kind][index == tick % shard.device_count] for index in indexes)
     columns[heat] = tuple(HOT_CELSIUS if index == tick // 10 % shard.device_count else 50.0 for index in indexes)
-    return replace(
+    batch: GpuTelemetry | AsicTelemetry = replace(
         base,
         facility_id=shard.facility_id,
         cluster_id=shard.cluster_id,
@@ -115,6 +115,7 @@ def _batch(shard: Shard, tick: int) -> GpuTelemetry | AsicTelemetry:
         observed_at_ms=EpochMs(AT + tick * TICK_MS),
         **columns,
     )
+    return batch
 
 
 def _send_ticks(flow: Flow, *, until_tick: int) -> None:

@@ -1,12 +1,14 @@
 """The regret job as a process: every hour once by id and value, across kill -9, duplicates and late records."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from hcp.kafka.producer import RecordProducer
+from hcp.kafka.records import ConsumedRecord
 from hcp.model.ids import id_from_content
 from hcp.model.recommendations import Recommendation
 from hcp.model.regret import Regret
@@ -55,6 +57,10 @@ def _end(hour: Regret) -> int:
     return hour.observed_at_ms
 
 
+def _is(wanted: Regret, _record: ConsumedRecord, value: Any) -> bool:
+    return bool(value == wanted)
+
+
 def test_no_hour_is_lost_or_doubled_across_kill_9(own_stack: OwnStack, tmp_path: Path) -> None:
     """Killed while records flow, the job goes on from its table: the hours are those of the transformation alone."""
     bootstrap = own_stack.addresses.kafka_bootstrap
@@ -80,7 +86,7 @@ def test_no_hour_is_lost_or_doubled_across_kill_9(own_stack: OwnStack, tmp_path:
         send(told[len(told) // 2 :])
         agents.start("regret")
         for last in [max((hour for hour in expected.values() if hour.facility_id == site), key=_end) for site in SITES]:
-            reader.find(lambda _, value, last=last: value == last)
+            reader.find(partial(_is, last))
         found = [value for _, value in reader.seen]
         assert {value.regret_id: value for value in found} == expected
         assert all(value == expected[value.regret_id] for value in found)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def _decision(name: str, *, from_mode: DeviceMode, to_mode: DeviceMode, after_ms
 
 
 def _committed(command: ControllerCommand) -> ControllerResult:
-    phases = {
+    phases: dict[str, Any] = {
         name: (1.0,) * COUNT for name in ControllerResult.__slots__ if name.endswith("_ms") and "at_ms" not in name
     }
     return replace(

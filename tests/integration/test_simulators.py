@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -124,7 +125,8 @@ def test_the_fleet_follows_results_and_knows_them_after_kill(services: StackAddr
 def _committed(shard_id: str, *, index: int, mode: DeviceMode) -> ControllerResult:
     """Return a switch of one device; its epoch is the time, so that it outranks what other tests left on the topic."""
     cluster_id = shard_id.rsplit("/", 1)[0]
-    single = {name: value[:1] for name in RESULT.__slots__ if isinstance(value := getattr(RESULT, name), tuple)}
+    columns = ((name, getattr(RESULT, name)) for name in RESULT.__slots__)
+    single: dict[str, Any] = {name: value[:1] for name, value in columns if isinstance(value, tuple)}
     told = {
         "device_indexes": (index,),
         "epochs": (time.time_ns() // 1_000_000,),

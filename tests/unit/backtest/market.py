@@ -9,6 +9,7 @@ from hcp.model.commands import OrchestratorCommand
 from hcp.model.devices import DeviceMode
 from hcp.model.facilities import Cluster, Facility, Fleet
 from hcp.model.markets import MarketPrice, PriceSeries
+from hcp.model.units import EpochMs
 from streams.policies import Policy
 from tests.unit.streams.world import DEFAULTS, DEMO_FLEET, SITE, START_MS, a_price
 
@@ -46,7 +47,7 @@ def interval_price(value: float, *, quarter: int) -> MarketPrice:
     """Make the energy price of a quarter of an hour, known at its end."""
     start_ms = START_MS + quarter * QUARTER_MS
     price = a_price(PriceSeries.ENERGY_REAL_TIME, HUB, value, at_ms=start_ms + QUARTER_MS)
-    return replace(price, interval_start_ms=start_ms, interval_ms=QUARTER_MS)
+    return replace(price, interval_start_ms=EpochMs(start_ms), interval_ms=QUARTER_MS)
 
 
 def market_of(energy: Sequence[float]) -> Iterator[MarketPrice]:

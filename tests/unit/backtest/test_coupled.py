@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_whole_devices_never_beat_the_optimum_and_match_it_when_it_is_whole() ->
         plan = solve_site(classes, cap_kw=cap, ramp_kw=ramp, is_ramp_down_free=free)
         hold(plan, classes, cap=cap, ramp=ramp, free=free)
         assert plan.profit_usd >= best - CLOSE, seed
-        if is_whole(plan) and all((each.minimum_intervals == 1).all() for each in classes):
+        if is_whole(plan) and all(np.all(each.minimum_intervals == 1) for each in classes):
             assert plan.profit_usd == pytest.approx(best, abs=CLOSE), seed
             matched[plan.method] += 1
         bounded += 1
@@ -149,16 +150,16 @@ def with_a_bound_stranger(classes: list[SiteClass], *, interval_count: int) -> t
 
 def own_optimum(site_class: SiteClass) -> float:
     """Return what the devices of a class earn on their own."""
-    return sum(
-        devices
-        * best_path(
+    optimum_usd = 0.0
+    for mode, devices in enumerate(site_class.initial_counts.tolist()):
+        path = best_path(
             site_class.profit_usd,
             site_class.switch_cost_usd,
             initial_mode=mode,
             minimum_intervals=site_class.minimum_intervals,
-        ).profit_usd
-        for mode, devices in enumerate(site_class.initial_counts.tolist())
-    )
+        )
+        optimum_usd += devices * path.profit_usd
+    return optimum_usd
 
 
 @pytest.mark.parametrize(("mode_count", "stay_max"), [(2, 1), (3, 1), (2, 5)])
@@ -273,7 +274,7 @@ def test_a_cap_that_only_an_impossible_move_could_keep_is_refused() -> None:
         ({"profit_usd": np.array([[0.0, np.nan]])}, r"profit_usd must be finite, was nan in interval 0, mode 1"),
     ],
 )
-def test_a_class_out_of_range_is_refused(changed: dict[str, FloatArray], wanted: str) -> None:
+def test_a_class_out_of_range_is_refused(changed: dict[str, Any], wanted: str) -> None:
     """Nothing that is no number reaches the solver."""
     with pytest.raises(ValueError, match=wanted):
         solve_site([replace(steady(profit_on=1.0, devices=1, is_on=True), **changed)])
@@ -284,8 +285,9 @@ def test_a_limit_out_of_range_is_refused(name: str) -> None:
     """A limit is one number of 0 or more for each interval."""
     site = [steady(profit_on=1.0, devices=1, is_on=True)]
     for values, wanted in (([1.0, np.nan, 1.0], "was nan at index 1"), ([1.0], r"must have shape \(3,\)")):
+        limit: dict[str, Any] = {name: np.array(values)}
         with pytest.raises(ValueError, match=f"{name} .*{wanted}"):
-            solve_site(site, **{name: np.array(values)})
+            solve_site(site, **limit)
 
 
 def test_classes_share_their_intervals_and_are_not_none() -> None:

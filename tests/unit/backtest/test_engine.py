@@ -18,7 +18,7 @@ from hcp.model.devices import DeviceMode
 from hcp.model.facilities import Fleet
 from hcp.model.markets import MarketPrice, PriceSeries
 from hcp.model.recommendations import ClassDevices, ModeDevices, Recommendation
-from hcp.model.units import MS_PER_HOUR
+from hcp.model.units import MS_PER_HOUR, EpochMs
 from streams.market import MarketState
 from streams.optimizer import on_price
 from streams.orchestrator import on_recommendation
@@ -175,7 +175,8 @@ def test_only_the_sites_own_energy_price_settles() -> None:
 
 def test_time_settled_once_is_not_settled_again() -> None:
     """A price for an hour that ends a quarter later settles that quarter alone."""
-    hour = replace(interval_price(50.0, quarter=4), interval_start_ms=START_MS + QUARTER_MS, interval_ms=4 * QUARTER_MS)
+    start_ms = EpochMs(START_MS + QUARTER_MS)
+    hour = replace(interval_price(50.0, quarter=4), interval_start_ms=start_ms, interval_ms=4 * QUARTER_MS)
     prices = [*market_of([30.0, 31.0, 32.0, 33.0]), hour]
     run = run_backtest(
         with_causes(prices), fleet=a_fleet(ASICS), policies=[policy_named("never")], settle_from_ms=START_MS

@@ -72,7 +72,7 @@ def test_no_enumerated_path_earns_more_and_one_earns_as_much(seed: int, *, is_pr
     rng = np.random.default_rng(seed)
     profit, cost = a_market(rng, is_priced_by_interval=is_priced_by_interval)
     mode_count = profit.shape[1]
-    minimum = tuple(int(each) for each in rng.integers(1, 5, mode_count))
+    minimum = tuple(int(each) for each in rng.integers(1, 5, (mode_count,)))
     for initial_mode in (None, *range(mode_count)):
         for stays in ((1,) * mode_count, minimum):
             found = best_path(profit, cost, initial_mode=initial_mode, minimum_intervals=np.array(stays))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hcp.codecs import decode, encode
 from hcp.errors import OutOfRangeError
 from hcp.model.rejections import Rejected, RejectReason
+from hcp.model.units import EpochMs
 from hcp.model.validation import FUTURE_TOLERANCE_MS, check, check_event_time
 from tests.examples import ASIC_TELEMETRY, AT, EXAMPLES, PRICE
 
@@ -31,7 +32,7 @@ def test_a_price_out_of_range_is_refused(value: float) -> None:
 @pytest.mark.parametrize("at_ms", [0, 1_000, 4_102_444_800_001, -1])
 def test_a_time_of_1970_or_2100_is_refused(at_ms: int) -> None:
     """Event times before Bitcoin or after 2099 are broken clocks."""
-    rejected = check(replace(PRICE, observed_at_ms=at_ms))
+    rejected = check(replace(PRICE, observed_at_ms=EpochMs(at_ms)))
     assert rejected is not None
     assert "observed_at_ms" in rejected.detail
 

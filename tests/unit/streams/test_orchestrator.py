@@ -287,6 +287,6 @@ def test_unknown_places_are_refused() -> None:
     assert isinstance(refused, Rejected)
     assert refused.reason is RejectReason.UNKNOWN_FACILITY
     missing = replace(a_report(ASICS), shard_id="tx-south.asic-1/09")
-    refused = on_resource_state(None, missing, fleet=DEMO_FLEET, cause=a_cause())
-    assert isinstance(refused, Rejected)
-    assert refused.reason is RejectReason.UNKNOWN_SHARD
+    unknown = on_resource_state(None, missing, fleet=DEMO_FLEET, cause=a_cause())
+    assert isinstance(unknown, Rejected)
+    assert unknown.reason is RejectReason.UNKNOWN_SHARD
