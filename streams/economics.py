@@ -1,15 +1,14 @@
 """Every term of a device's economics, in USD per device-hour; docs/economics.md works them through by hand."""
 
 import math
-from datetime import UTC, datetime
 from typing import Final
 
 from hcp.model.facilities import Facility
 from hcp.model.units import (
     HASHES_PER_TERAHASH,
     KWH_PER_MWH,
-    MINUTES_PER_HOUR,
-    MS_PER_SECOND,
+    MS_PER_DAY,
+    MS_PER_HOUR,
     SECONDS_PER_HOUR,
     WATTS_PER_KILOWATT,
     Btc,
@@ -100,11 +99,23 @@ def demand_adder_usd_per_kwh(facility: Facility, *, at_ms: int) -> UsdPerKwh:
     """Return what the site's energy costs on top of its price at a moment: its adder, and those of open windows."""
     adder = facility.demand_adder_usd_per_kwh
     for window in facility.demand_windows:
-        local = datetime.fromtimestamp(at_ms / MS_PER_SECOND + window.utc_offset_hours * SECONDS_PER_HOUR, tz=UTC)
-        hour = local.hour + local.minute / MINUTES_PER_HOUR
-        if local.month in window.months and window.start_hour <= hour < window.end_hour:
+        day, left_ms = divmod(at_ms + round(window.utc_offset_hours * MS_PER_HOUR), MS_PER_DAY)
+        if month_of(day) in window.months and window.start_hour <= left_ms / MS_PER_HOUR < window.end_hour:
             adder = UsdPerKwh(adder + window.adder_usd_per_kwh)
     return adder
+
+
+def month_of(day: int) -> int:
+    """Return the month, 1 to 12, of a day counted from 1970-01-01, in the Gregorian calendar.
+
+    By years that begin in March and eras of 400 years (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms"):
+    the modules that know calendars know clocks too, and nothing here may.
+    """
+    day_of_era = (day + 719_468) % 146_097
+    year = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year + year // 4 - year // 100)
+    month_from_march = (5 * day_of_year + 2) // 153
+    return (month_from_march + 2) % 12 + 1
 
 
 def demand_cost_usd_per_hour(*, power_watts: Watts, pue: float, adder_usd_per_kwh: UsdPerKwh) -> UsdPerHour:

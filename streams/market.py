@@ -78,7 +78,7 @@ class MarketState:
     @property
     def observed_at_ms(self) -> int:
         """Return the event time of the newest price; 0 before the first."""
-        return max((quote.observed_at_ms for quote in self.quotes), default=0)
+        return max([quote.observed_at_ms for quote in self.quotes], default=0)
 
     def quote(self, series: PriceSeries, instrument: str) -> Quote | None:
         """Return the quote of exactly this instrument."""
@@ -122,11 +122,17 @@ def apply_price(state: MarketState | None, price: MarketPrice) -> tuple[MarketSt
         interval_ms=price.interval_ms,
         variance_per_hour=None if known is None else _variance(known, price),
     )
-    others = [other for other in state.quotes if other is not known]
+    return MarketState(facility_id=state.facility_id, quotes=_with(state.quotes, quote, known), doubts=doubts), None
+
+
+def _with(quotes: tuple[Quote, ...], quote: Quote, known: Quote | None) -> tuple[Quote, ...]:
+    """Return the quotes with a new one, in the place of the known one of its instrument if there is one."""
+    if known is not None:
+        return tuple([quote if other is known else other for other in quotes])
+    others = list(quotes)
     if len(others) >= QUOTES_MAX:
         others.remove(min(others, key=lambda other: (other.observed_at_ms, other.series, other.instrument)))
-    quotes = sorted([*others, quote], key=lambda other: (other.series, other.instrument))
-    return MarketState(facility_id=state.facility_id, quotes=tuple(quotes), doubts=doubts), None
+    return tuple(sorted([*others, quote], key=lambda other: (other.series, other.instrument)))
 
 
 def _doubt(state: MarketState, known: Quote | None, price: MarketPrice) -> Doubt | None:

@@ -1,7 +1,5 @@
 """The optimizer's transformation: a price re-scores its whole site, for the devices counted there."""
 
-from dataclasses import replace
-
 from hcp.model.facilities import Fleet
 from hcp.model.ids import id_from_content
 from hcp.model.ledger import Alert, AlertSeverity, AlertType
@@ -36,14 +34,16 @@ def on_price(
     alerts = _alerts(state, market, price, cause=cause)
     if not market.quotes:
         return Step(updates=((facility.facility_id, market),), outputs=alerts)
-    recommendation = recommend(market, fleet=fleet, facility=facility, cause=cause)
-    if isinstance(recommendation, Rejected):
-        return recommendation
-    recommendation = replace(
-        recommendation,
-        devices=count_site(inventory, now_ms=recommendation.observed_at_ms, wall_ms=cause.timestamp_ms),
+    recommendation = recommend(
+        market,
+        fleet=fleet,
+        facility=facility,
+        cause=cause,
+        devices=count_site(inventory, now_ms=market.observed_at_ms, wall_ms=cause.timestamp_ms),
         resource_state_offset=None if inventory is None else inventory.offset,
     )
+    if isinstance(recommendation, Rejected):
+        return recommendation
     return Step(updates=((facility.facility_id, market),), outputs=(recommendation, *alerts))
 
 

@@ -9,6 +9,8 @@ from typing import Final
 from hcp.model.commands import DecisionAction, DecisionReason, DeviceOutcome, OrchestratorCommand
 from hcp.model.recommendations import ClassDevices, ClassRecommendation, Recommendation
 from hcp.model.units import MS_PER_MINUTE, MS_PER_SECOND
+from streams.policies import POLICIES
+from streams.policies.base import Memoryless
 
 PHASES: Final = ("begin", "validate", "pause", "save", "activate", "verify", "commit", "total")
 REASONS: Final[dict[DecisionReason, str]] = {
@@ -90,12 +92,19 @@ def counterfactual(explained: Explained) -> str:
     Whether it must be lower or higher follows from what the two modes draw: dear energy speaks for the one that draws
     less.
     """
-    decision, flip = explained.decision, explained.decision.flip_usd_per_mwh
-    is_switch = decision.action is DecisionAction.SWITCH
+    decision = explained.decision
+    if remembers(decision.policy):
+        return _counterfactual_of_memory(explained)
     if decision.reason is DecisionReason.ALREADY_BEST and decision.from_mode is not decision.best_mode:
         return f"Policy {decision.policy} does not look at the energy price."
-    if flip is None:
+    if decision.flip_usd_per_mwh is None:
         return "No energy price alone would have changed it."
+    return _counterfactual_of_scores(explained, flip=decision.flip_usd_per_mwh)
+
+
+def _counterfactual_of_scores(explained: Explained, *, flip: float) -> str:
+    decision = explained.decision
+    is_switch = decision.action is DecisionAction.SWITCH
     is_best = not is_switch and decision.from_mode is decision.best_mode
     other = decision.runner_up_mode if is_best else decision.best_mode
     watts = {} if explained.scored is None else {row.mode: row.power_watts for row in explained.scored.scores}
@@ -110,8 +119,31 @@ def counterfactual(explained: Explained) -> str:
     return f"Would have switched to {other} at {sign} {flip:,.2f} USD/MWh."
 
 
+def remembers(policy: str) -> bool:
+    """Say whether a policy decides on more than the scores of one moment."""
+    return any(known.name == policy and not isinstance(known, Memoryless) for known in POLICIES)
+
+
+def _counterfactual_of_memory(explained: Explained) -> str:
+    """Say it of a policy that was asked for its choice at other prices, from what it knew before."""
+    decision, flip = explained.decision, explained.decision.flip_usd_per_mwh
+    energy = None if explained.recommendation is None else explained.recommendation.market.energy_price_usd_per_mwh
+    if flip is None:
+        return "No other energy price alone would have changed it, or it did not follow a new one."
+    verb = "held" if decision.action is DecisionAction.SWITCH else "switched"
+    if energy is None:
+        return f"Would have {verb} at {flip:,.2f} USD/MWh."
+    return f"Would have {verb} at {'>' if flip > energy else '<'} {flip:,.2f} USD/MWh."
+
+
 def against_threshold(decision: OrchestratorCommand) -> str:
-    """Say the gain, the threshold, the runner-up and the confidence."""
+    """Say the gain or advantage, the threshold, the runner-up and the confidence."""
+    if decision.advantage_usd is not None and decision.advantage_threshold_usd is not None:
+        return (
+            f"advantage {decision.advantage_usd:.4f} USD a device by the policy's measure, threshold "
+            f"{decision.advantage_threshold_usd:.4f} USD; gain now {decision.gain_usd_per_hour:.4f} USD/h by "
+            f"{decision.best_mode}, runner-up {decision.runner_up_mode}, confidence {decision.confidence:.3f}"
+        )
     return (
         f"gain {decision.gain_usd_per_hour:.4f} USD/h a device by {decision.best_mode}, threshold "
         f"{decision.threshold_usd_per_hour:.4f} USD/h, switch cost {decision.switch_cost_usd:.4f} USD, runner-up "
@@ -130,6 +162,8 @@ def prices(recommendation: Recommendation) -> str:
         said.append(f"difficulty {market.difficulty:.4g}")
     if market.hash_price_usd_per_th_hour is not None:
         said.append(f"hash price {market.hash_price_usd_per_th_hour:.6f} USD/(TH/s*h)")
+    if market.implausible:
+        said.append(f"not believed: {market.implausible}")
     return ", ".join(said)
 
 

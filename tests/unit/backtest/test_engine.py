@@ -59,7 +59,7 @@ def counted(counts: dict[str, Counter[DeviceMode]], epochs: Counter[str]) -> tup
                 if count
             ),
             stale_count=0,
-            epoch_max=epochs[name],
+            epoch_sum=epochs[name],
         )
         for name in sorted(counts)
     )

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 import pytest
 
@@ -177,6 +177,15 @@ def test_no_energy_price_separates_modes_of_equal_draw() -> None:
         )
         is None
     )
+
+
+def test_months_are_those_of_the_calendar() -> None:
+    """Every day of 1970 to 2099, leap years and the year 2000 among them, against the standard library."""
+    first = date(1970, 1, 1)
+    days = (date(2100, 1, 1) - first).days
+    assert [economics.month_of(day) for day in range(days)] == [
+        (first + timedelta(days=day)).month for day in range(days)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hcp.cli.explaining import (
     REASONS,
     DeviceResult,
     Explained,
+    against_threshold,
     cause_command,
     cause_text,
     counterfactual,
@@ -22,6 +23,7 @@ from hcp.cli.explaining import (
 from hcp.model.commands import DecisionAction, DecisionReason, DeviceOutcome, OrchestratorCommand
 from hcp.model.devices import DeviceMode
 from hcp.model.recommendations import Recommendation
+from hcp.model.units import EpochMs
 from streams.policies import policy_named
 from tests.examples import DECISION, RECOMMENDATION
 from tests.unit.streams.world import MINUTE_MS, START_MS, Plane
@@ -98,6 +100,22 @@ def test_the_price_there_was_is_on_the_other_side_of_the_flip(before: float, pri
         assert decision.flip_usd_per_mwh is None
 
 
+def test_a_policy_that_remembers_is_asked_for_its_choice_at_other_prices() -> None:
+    """An hour at 300 sends lcp's ASICs to sleep at once; the advantage of sleep and what it had to reach are said."""
+    decision, advice = decided([30.0, 30.0, 300.0], policy="lcp")
+    words = counterfactual(Explained(decision=decision, recommendation=advice, results=()))
+    assert decision.flip_usd_per_mwh is not None
+    assert 104.6 < decision.flip_usd_per_mwh < 300.0
+    assert words == f"Would have held at < {decision.flip_usd_per_mwh:,.2f} USD/MWh."
+    assert against_threshold(decision).startswith(f"advantage {decision.advantage_usd:.4f} USD a device")
+    assert counterfactual(Explained(decision=decision, recommendation=None, results=())).startswith(
+        "Would have held at"
+    )
+    assert "No other energy price" in counterfactual(
+        Explained(decision=replace(decision, flip_usd_per_mwh=None), recommendation=advice, results=())
+    )
+
+
 def test_without_its_recommendation_the_direction_is_left_open() -> None:
     """What is no longer kept is not guessed."""
     known = Explained(decision=DECISION, recommendation=None, results=())
@@ -113,7 +131,7 @@ def test_a_policy_that_ignores_prices_has_no_flip() -> None:
 
 def test_prices_devices_and_cause_are_named() -> None:
     """Ages are in event time; the cause is topic, partition and offset, with a command that shows it."""
-    later = replace(RECOMMENDATION, observed_at_ms=RECOMMENDATION.observed_at_ms + 7 * MINUTE_MS)
+    later = replace(RECOMMENDATION, observed_at_ms=EpochMs(RECOMMENDATION.observed_at_ms + 7 * MINUTE_MS))
     assert prices(later).startswith("energy -12.50 USD/MWh (7 min old), bitcoin 26,100.00 USD (7 min old)")
     assert devices_text(RECOMMENDATION.devices[0]) == "movable 10 in mining, 2 in sleep; switching 1; stale 3"
     assert devices_text(None) == "none counted"
