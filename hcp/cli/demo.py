@@ -25,6 +25,7 @@ from hcp.model.units import MS_PER_SECOND
 from hcp.settings import Settings, load_settings
 from hcp.stack import StackAddresses, default_cache_dir, running_stack
 from simulators.market import sample_start_ms
+from streams.policies import POLICY_NAMES
 
 REFRESH_MS: Final = 1_000
 DRAIN_MS: Final = 3_000
@@ -51,7 +52,7 @@ def demo(
     duration: Annotated[
         int | None, typer.Option(min=1, help="Seconds until it stops by itself; default: at the end of the week.")
     ] = None,
-    policy: Annotated[str, typer.Option(help="Policy: threshold, greedy, always-mine or never.")] = "threshold",
+    policy: Annotated[str, typer.Option(help=f"Policy: {POLICY_NAMES}.")] = "threshold",
     fleet_file: Annotated[Path, typer.Option("--fleet", help="Fleet description.")] = Path("fleet.demo.toml"),
     name: Annotated[str, typer.Option(help="Name of its stack; two demos need two names.")] = "demo",
     keep: Annotated[

@@ -21,6 +21,7 @@ from hcp.telemetry import serve_metrics
 from simulators.fleet import run_fleet
 from simulators.market import run_market
 from sinks.service import run_sink
+from streams.policies import POLICY_NAMES
 
 FleetFile = Annotated[
     Path | None, typer.Option("--fleet", help="Fleet description; default: HCP_FLEET_FILE or fleet.toml.")
@@ -51,9 +52,7 @@ def _one_of(name: str, known: tuple[str, ...], what: str) -> str:
 def agent(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(agents.AGENTS)}.")],
     fleet_file: FleetFile = None,
-    policy: Annotated[
-        str, typer.Option(help="Policy of the orchestrator: greedy, threshold, always-mine, never.")
-    ] = "threshold",
+    policy: Annotated[str, typer.Option(help=f"Policy of the orchestrator: {POLICY_NAMES}.")] = "threshold",
 ) -> None:
     """Run one Faust agent until SIGTERM."""
     _one_of(name, tuple(agents.AGENTS), "agent")

@@ -6,9 +6,11 @@ from streams.policies.base import Choice, ClassView, Policy, Reading, Timing
 from streams.policies.baselines import AlwaysMine, Greedy, Never, Threshold
 from streams.policies.lcp import Lcp
 
-__all__ = ["POLICIES", "Choice", "ClassView", "Policy", "Reading", "Timing", "policy_named"]
+__all__ = ["POLICIES", "POLICY_NAMES", "Choice", "ClassView", "Policy", "Reading", "Timing", "policy_named"]
 
 POLICIES: Final[tuple[Policy, ...]] = (Threshold(), Lcp(), Greedy(), AlwaysMine(), Never())
+
+POLICY_NAMES: Final = ", ".join(policy.name for policy in POLICIES)
 
 
 def policy_named(name: str) -> Policy:
@@ -20,4 +22,4 @@ def policy_named(name: str) -> Policy:
     for policy in POLICIES:
         if policy.name == name.replace("-", "_"):
             return policy
-    raise ValueError(f"policy must be one of {', '.join(policy.name for policy in POLICIES)}, was {name!r}")
+    raise ValueError(f"policy must be one of {POLICY_NAMES}, was {name!r}")
