@@ -35,27 +35,36 @@ _ROWS: Final = (
     "Cumulative profit, switch costs deducted",
     "Regret by day: hindsight's profit less the policy's",
 )
-_HEIGHTS: Final = (0.18, 0.16, 0.2, 0.26, 0.2)
+_HEIGHTS: Final = (240.0, 210.0, 0.0, 350.0, 270.0)
+"""Pixels of each plot; that of the decisions grows with its lanes."""
+_LANE_HEIGHT: Final = 17.0
+_LANES_MIN: Final = 6
+_DECISIONS_ROW: Final = 3
+_MARGINS_HEIGHT: Final = 420.0
 _QUANTILES: Final = (0.005, 0.995)
 
 
 def site_figure(site: SiteResult, *, moves: Sequence[PolicyMoves]) -> go.Figure:
     """Return the figure of a site; contenders keep their colour in every plot."""
+    lanes = [each for each in moves if each.facility_id == site.facility.facility_id and each.moves]
+    heights = list(_HEIGHTS)
+    heights[_DECISIONS_ROW - 1] = _LANE_HEIGHT * max(len(lanes), _LANES_MIN)
     figure = make_subplots(
-        rows=len(_ROWS), cols=1, shared_xaxes=True, vertical_spacing=0.045, row_heights=_HEIGHTS, subplot_titles=_ROWS
+        rows=len(_ROWS), cols=1, shared_xaxes=True, vertical_spacing=0.045, row_heights=heights, subplot_titles=_ROWS
     )
     widest = max(site.classes, key=lambda each: len(each.starts_ms))
     bucket_ms = _bucket_ms(widest)
     _draw_prices(figure, widest, bucket_ms=bucket_ms)
     _draw_power(figure, site, bucket_ms=bucket_ms)
-    _draw_decisions(figure, site, moves=moves)
-    _draw_profits(figure, site)
+    _draw_decisions(figure, site, moves=lanes)
+    _draw_profits(figure, site, bucket_ms=bucket_ms)
     for row, unit in enumerate(("USD/MWh", "MW", "", "USD", "USD a day"), start=1):
         figure.update_yaxes(title_text=unit, row=row, col=1)
+    figure.update_yaxes(tickmode="linear", dtick=1, tickfont_size=11, row=_DECISIONS_ROW, col=1)  # every lane its name
     figure.update_xaxes(title_text="time (UTC)", row=len(_ROWS), col=1)
     figure.update_xaxes(showticklabels=True)
     figure.update_layout(
-        height=1500,
+        height=sum(heights) + _MARGINS_HEIGHT,
         template="plotly_white",
         hovermode="x",
         legend={"orientation": "h", "y": 1.045, "x": 0.0},
@@ -125,8 +134,6 @@ def _draw_power(figure: go.Figure, site: SiteResult, *, bucket_ms: int) -> None:
 
 def _draw_decisions(figure: go.Figure, site: SiteResult, *, moves: Sequence[PolicyMoves]) -> None:
     for each in moves:
-        if each.facility_id != site.facility.facility_id or not each.moves:
-            continue
         every = -(-len(each.moves) // MARKERS_MAX)
         shown = each.moves[::every]
         lane = f"{each.policy} {each.device_class}" + (f" (1 of {every})" if every > 1 else "")
@@ -146,34 +153,37 @@ def _draw_decisions(figure: go.Figure, site: SiteResult, *, moves: Sequence[Poli
                 legendgroup=each.policy,
                 showlegend=False,
             ),
-            row=3,
+            row=_DECISIONS_ROW,
             col=1,
         )
 
 
-def _draw_profits(figure: go.Figure, site: SiteResult) -> None:
-    days, best = site.daily_profit_usd(HINDSIGHT)
-    at = times(days)
+def _draw_profits(figure: go.Figure, site: SiteResult, *, bucket_ms: int) -> None:
+    _, best = site.profit_usd(HINDSIGHT)
     for name in (*site.accounts, HINDSIGHT, BEST_FIXED):
-        _, earned = site.daily_profit_usd(name)
+        starts, earned = site.profit_usd(name, every_ms=bucket_ms)
         colour = _colour(site, name)
         dash = "dot" if name in _YARDSTICK_COLOURS else "solid"
         figure.add_trace(
             go.Scatter(
-                x=at,
-                y=_rounded(np.cumsum(earned)),
+                x=times([*starts, starts[-1] + bucket_ms]),
+                y=[0.0, *_rounded(np.cumsum(earned))],  # what is earned by the end of each stretch
                 name=name,
                 legendgroup=name,
+                mode="lines",
                 line={"width": 1.8, "color": colour, "dash": dash},
             ),
             row=4,
             col=1,
         )
         if name in site.accounts:
+            days, earned = site.profit_usd(name)
             figure.add_trace(
                 go.Bar(
-                    x=at,
+                    x=times(days),
                     y=_rounded(best - earned),
+                    xperiod=DAY_MS,
+                    xperiodalignment="middle",
                     name=name,
                     legendgroup=name,
                     showlegend=False,

@@ -78,8 +78,13 @@ class SiteResult:
     fixed: Plan
     rows: tuple[ResultRow, ...]
 
-    def daily_profit_usd(self, contender: str) -> tuple[IntArray, FloatArray]:
-        """Return UTC days (ms since the epoch) and what a contender earned on each."""
+    def profit_usd(self, contender: str, *, every_ms: int = DAY_MS) -> tuple[IntArray, FloatArray]:
+        """Return stretches of event time and what a contender earned in the intervals that began in each.
+
+        Args:
+            contender: A policy, `hindsight` or `best fixed`.
+            every_ms: Length of a stretch; they begin at multiples of it since the epoch, so days are UTC days.
+        """
         profits: Sequence[FloatArray]
         if contender == HINDSIGHT:
             profits = self.hindsight.profit_usd
@@ -87,11 +92,11 @@ class SiteResult:
             profits = self.fixed.profit_usd
         else:
             profits = [account.profit_usd for account in self.accounts[contender]]
-        starts = np.concatenate([each.starts_ms for each in self.classes]) // DAY_MS
-        days, index = np.unique(starts, return_inverse=True)
-        earned = np.zeros(len(days))
+        starts = np.concatenate([each.starts_ms for each in self.classes]) // every_ms
+        stretches, index = np.unique(starts, return_inverse=True)
+        earned = np.zeros(len(stretches))
         np.add.at(earned, index, np.concatenate(list(profits)))
-        return days * DAY_MS, earned
+        return stretches * every_ms, earned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

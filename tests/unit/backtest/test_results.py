@@ -121,8 +121,11 @@ def test_profit_by_day_is_cut_at_midnight_utc() -> None:
     of_policy = PolicyMoves(policy="late", facility_id=SITE, device_class="s21", moves=())
     run = BacktestRun(series=(series,), moves=(of_policy,), price_count=2, passed_over_count=0)
     site = evaluate(run, fleet=FLEET_OF_ONE, policies=["late"]).sites[0]
-    days, earned = site.daily_profit_usd("late")
+    days, earned = site.profit_usd("late")
     assert days.tolist() == [0, 24 * MS_PER_HOUR]
     assert earned.tolist() == [10.0, -30.0]
     for row in site.rows:
-        assert site.daily_profit_usd(row.contender)[1].sum() == pytest.approx(row.profit_usd)
+        assert site.profit_usd(row.contender)[1].sum() == pytest.approx(row.profit_usd)
+    quarters, earned = site.profit_usd("late", every_ms=MS_PER_HOUR // 4)
+    assert quarters.tolist() == [23 * MS_PER_HOUR, 24 * MS_PER_HOUR]
+    assert earned.tolist() == [10.0, -30.0]
