@@ -40,7 +40,8 @@ def on_recommendation(
     site = state or SiteState(facility_id=facility.facility_id)
     if recommendation.observed_at_ms < site.decided_at_ms:
         return Step(ignored="late")
-    if recommendation.recommendation_id == site.recommendation_id:
+    is_again = recommendation.observed_at_ms == site.decided_at_ms and cause.offset <= site.decided_offset
+    if is_again or recommendation.recommendation_id == site.recommendation_id:
         return Step(ignored="duplicate")
     classes = {known.device_class: known for known in site.classes}
     counted = {devices.device_class: devices for devices in recommendation.devices}
@@ -76,6 +77,7 @@ def on_recommendation(
         classes=tuple(classes[name] for name in sorted(classes)),
         is_price_stale=is_stale,
         decided_at_ms=recommendation.observed_at_ms,
+        decided_offset=cause.offset,
         recommendation_id=recommendation.recommendation_id,
         ramp=ramp,
     )

@@ -97,6 +97,7 @@ class SiteState:
         classes: What each did last.
         is_price_stale: Whether the last recommendation's energy price was too old; the alert is sent once.
         decided_at_ms: Event time of the last recommendation decided; 0 before the first.
+        decided_offset: Its offset; -1 before the first.
         recommendation_id: That recommendation; empty before the first.
         ramp: kW that raises have added.
     """
@@ -105,6 +106,7 @@ class SiteState:
     classes: tuple[ClassState, ...] = ()
     is_price_stale: bool = False
     decided_at_ms: int = 0
+    decided_offset: int = -1
     recommendation_id: str = ""
     ramp: Bucket = EMPTY
 

@@ -5,10 +5,11 @@ from typing import Final
 from streams.policies.base import Choice, ClassView, Policy, Reading, Timing
 from streams.policies.baselines import AlwaysMine, Greedy, Never, Threshold
 from streams.policies.lcp import Lcp
+from streams.policies.predictive import Predictive
 
 __all__ = ["POLICIES", "POLICY_NAMES", "Choice", "ClassView", "Policy", "Reading", "Timing", "policy_named"]
 
-POLICIES: Final[tuple[Policy, ...]] = (Threshold(), Lcp(), Greedy(), AlwaysMine(), Never())
+POLICIES: Final[tuple[Policy, ...]] = (Threshold(), Predictive(), Lcp(), Greedy(), AlwaysMine(), Never())
 
 POLICY_NAMES: Final = ", ".join(policy.name for policy in POLICIES)
 

@@ -154,7 +154,7 @@ def test_a_person_reads_the_same(place: Place) -> None:
     assert done.returncode == 0, done.stderr
     for words in (
         "ordered up to 12 s21 from sleep to mining",
-        "threshold 0.1000 USD/h",
+        "advantage 0.5000 USD a device by the policy's measure, threshold 0.3750 USD",
         "market.price[3]@42",
         "committed 1, rolled_back 1",
         "movable 10 in mining, 2 in sleep",
