@@ -103,7 +103,7 @@ class Interval(NamedTuple):
 def new_row() -> Row:
     """Return a learner that has seen nothing, in its upper mode."""
     row = array("d", bytes(8 * ROW_LENGTH))
-    row[IS_UP] = row[LCP_UP] = row[LCP_REGRET] = 1.0
+    row[IS_UP] = row[LCP_UP] = 1.0
     for node in range(NODES):
         row[FRESH + node] = math.inf
     return row
@@ -245,7 +245,8 @@ def _compare(row: Row, *, u: float, hours: float, stop: float) -> None:
         row[IS_UP] = 1.0
     elif row[ADVANTAGE] <= row[DOWN]:
         row[IS_UP] = 0.0
-    row[LCP_REGRET] = max(0.0, min(1.0, row[LCP_REGRET] + u * hours))
+    regret = row[LCP_REGRET] if row[STEPS] > 1.0 else 1.0 - stop  # before anything is known, both modes stand alike
+    row[LCP_REGRET] = max(0.0, min(1.0, regret + u * hours))
     if row[LCP_REGRET] >= 1.0:
         row[LCP_UP] = 1.0
     elif row[LCP_REGRET] <= 0.0:

@@ -20,6 +20,7 @@ from streams.policies.base import PROTECTED, Choice, ClassView, Reading, Timing,
 
 _MAGIC: Final = b"prd1"
 _ROW_BYTES: Final = 8 * pair.ROW_LENGTH
+_TWO: Final = 2
 
 
 class _Option(NamedTuple):
@@ -90,19 +91,27 @@ def _options(view: ClassView) -> Iterator[_Option]:
             upper, lower = _ordered(first, second)
             start = len(_MAGIC) + place * _ROW_BYTES
             known = array("d", view.memory[start : start + 8 * pair.STATS])
-            yield _option(known, is_up=view.from_mode is upper.mode, upper=upper.mode, lower=lower.mode)
+            is_up = view.from_mode is upper.mode
+            yield _option(known, is_up=is_up, to_mode=lower.mode if is_up else upper.mode, is_only=len(rows) == _TWO)
 
 
-def _option(known: pair.Row, *, is_up: bool, upper: DeviceMode, lower: DeviceMode) -> _Option:
+def _option(known: pair.Row, *, is_up: bool, to_mode: DeviceMode, is_only: bool) -> _Option:
+    """Return one way out, weighed by whoever has the word.
+
+    With two modes, devices that are not where the word wants them follow though it no longer pays from scratch: so the
+    bound of the guard holds for them. With more, pairs may disagree, and only what pays now counts.
+    """
     cost_usd, sign = known[pair.COST_USD], -1.0 if is_up else 1.0
     advantage = sign * known[pair.ADVANTAGE]
     threshold = -known[pair.DOWN] if is_up else known[pair.UP]
+    wanted = known[pair.IS_UP]
     if known[pair.IS_OUT]:  # lazy capacity provisioning has the word: its regret is what is weighed, of one switch
-        wants_to_go = bool(known[pair.LCP_UP]) is not is_up
-        advantage = 1.0 if wants_to_go else 1.0 - known[pair.LCP_REGRET] if is_up else known[pair.LCP_REGRET]
-        threshold = 1.0
+        advantage = 1.0 - known[pair.LCP_REGRET] if is_up else known[pair.LCP_REGRET]
+        threshold, wanted = 1.0, known[pair.LCP_UP]
+    if is_only and bool(wanted) is not is_up and advantage < threshold:
+        advantage = threshold
     return _Option(
-        to_mode=lower if is_up else upper,
+        to_mode=to_mode,
         advantage_usd=advantage * cost_usd,
         threshold_usd=threshold * cost_usd,
         probability=known[pair.PROBABILITY],

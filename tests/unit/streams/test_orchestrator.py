@@ -209,8 +209,9 @@ def test_a_recommendation_alone_decides_whatever_topic_came_first() -> None:
     plane.energy(500.0, at_ms=START_MS + HOUR_MS)
     site: SiteState | None = None
     decided: list[object] = []
-    for recommendation in plane.recommendations:
-        done = step(on_recommendation(site, recommendation, fleet=DEMO_FLEET, policy=plane.policy, cause=a_cause()))
+    for number, recommendation in enumerate(plane.recommendations):
+        cause = a_cause(number)
+        done = step(on_recommendation(site, recommendation, fleet=DEMO_FLEET, policy=plane.policy, cause=cause))
         site = dict(done.updates)[recommendation.facility_id]
         decided += done.outputs
     assert decided == plane.decisions
@@ -226,6 +227,21 @@ def test_the_same_recommendation_twice_decides_once() -> None:
         plane.site, plane.recommendations[-1], fleet=DEMO_FLEET, policy=plane.policy, cause=a_cause(99)
     )
     assert step(again).ignored == "duplicate"
+
+
+def test_recommendations_of_one_event_time_are_decided_once_each() -> None:
+    """After a crash the whole tail comes again: prices of several series at one time must not decide anew."""
+    plane = a_plane()
+    plane.take(a_price(PriceSeries.BTC, "BTC-USD", 61_000.0, at_ms=START_MS + 1))
+    plane.take(a_price(PriceSeries.GPU_RENTAL, "h100", 2.1, at_ms=START_MS + 1))
+    assert plane.site is not None
+    again = [
+        step(on_recommendation(plane.site, known, fleet=DEMO_FLEET, policy=plane.policy, cause=a_cause(offset)))
+        for known, offset in zip(
+            plane.recommendations[-2:], (plane.site.decided_offset - 1, plane.site.decided_offset), strict=True
+        )
+    ]
+    assert [done.ignored for done in again] == ["duplicate", "duplicate"]
 
 
 def test_devices_that_rolled_back_are_sent_after_the_others() -> None:
