@@ -6,7 +6,7 @@ switch takes effect at the event time of its decision, fails never, and is confi
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class _Desk:
         """Let the policy decide on the devices as it has left them, and move those it switches."""
         step = on_recommendation(
             self.site,
-            replace(recommendation, devices=self.devices),
+            _with_devices(recommendation, self.devices),
             fleet=fleet,
             policy=self.policy,
             cause=cause,
@@ -152,6 +152,23 @@ class _Desk:
             )
             for name, by_mode in sorted(self.counts.items())
         )
+
+
+def _with_devices(recommendation: Recommendation, devices: tuple[ClassDevices, ...]) -> Recommendation:
+    """Return the recommendation for other devices; written out since `replace` takes twice as long."""
+    return Recommendation(
+        recommendation_id=recommendation.recommendation_id,
+        facility_id=recommendation.facility_id,
+        observed_at_ms=recommendation.observed_at_ms,
+        market=recommendation.market,
+        classes=recommendation.classes,
+        cause_topic=recommendation.cause_topic,
+        cause_partition=recommendation.cause_partition,
+        cause_offset=recommendation.cause_offset,
+        cause_timestamp_ms=recommendation.cause_timestamp_ms,
+        devices=devices,
+        resource_state_offset=recommendation.resource_state_offset,
+    )
 
 
 def run_backtest(

@@ -14,7 +14,7 @@ from streams.economics import site_kilowatts
 from streams.policies import Choice, ClassView, Policy
 from streams.policies.base import Timing
 from streams.site import ClassState
-from streams.situation import Situation, price_age_ms
+from streams.situation import Situation
 
 _ROUNDING: Final = 1.0 + 1e-9
 """What has leaked away in just the time it takes must not miss its mark by the last bit."""
@@ -102,7 +102,7 @@ def after_raise(
 
 def _safe_choice(view: ClassView, *, situation: Situation) -> Choice | None:
     """Return the way to the resting mode once the energy price is older than any hold should last, or None."""
-    age_ms = price_age_ms(situation.recommendation)
+    age_ms = situation.price_age_ms
     if age_ms is None or age_ms <= situation.facility.constraints.safe_state_after_ms:
         return None
     modes = view.modes

@@ -1,7 +1,6 @@
 """The orchestrator's transformation: a recommendation becomes decisions, one per device class, or reasons to hold."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from hcp.model.facilities import Facility, Fleet
 from hcp.model.ids import id_from_record
@@ -59,7 +58,8 @@ def on_recommendation(
     proposals, ramp = within_limits(
         [propose(situation, policy=policy) for situation in situations],
         facility=facility,
-        draw=site_draw(facility, fleet=fleet, devices=counted, classes=classes),
+        fleet=fleet,
+        draw=lambda: site_draw(facility, fleet=fleet, devices=counted, classes=classes),
         ramp=site.ramp,
         now_ms=recommendation.observed_at_ms,
     )
@@ -69,11 +69,11 @@ def on_recommendation(
         classes[known.device_class] = known
         if command is not None:
             outputs.append(command)
-    is_stale = is_price_stale(recommendation, limits=limits)
+    is_stale = is_price_stale(price_age_ms(recommendation), limits=limits)
     if is_stale and not site.is_price_stale:
         outputs.append(_price_alert(recommendation, cause=cause))
-    site = replace(
-        site,
+    site = SiteState(
+        facility_id=site.facility_id,
         classes=tuple(classes[name] for name in sorted(classes)),
         is_price_stale=is_stale,
         decided_at_ms=recommendation.observed_at_ms,

@@ -9,7 +9,7 @@ from streams.economics import site_kilowatts
 from streams.guards import guarded
 from streams.policies import Choice, ClassView, Policy
 from streams.policies.base import hold
-from streams.situation import Situation, is_price_stale, price_age_ms
+from streams.situation import Situation, is_price_stale
 
 _SWEEP_MS: Final = 10 * MS_PER_MINUTE
 """Stragglers (rolled back, late to be seen) are sent after the others at most this often, unless it is urgent."""
@@ -67,7 +67,7 @@ def propose(situation: Situation, *, policy: Policy) -> Proposal:
         return proposal
     swept_at_ms = situation.known.swept_at_ms
     is_swept = swept_at_ms is not None and situation.now_ms - swept_at_ms < _SWEEP_MS
-    for mode in situation.modes_by_count()[1:]:
+    for mode in situation.modes_by_count[1:]:
         view = situation.view(mode)
         straggling = guarded(view, situation=situation, policy=policy)
         if straggling.to_mode is not mode and (not is_swept or straggling.reason in _URGENT):
@@ -90,11 +90,11 @@ def _blocked(situation: Situation) -> DecisionReason | None:
     """Say why no device of the class may move whatever the policy wants, or None."""
     if situation.known.pending is not None:
         return DecisionReason.SWITCH_PENDING
-    if not situation.modes_by_count():
+    if not situation.modes_by_count:
         return DecisionReason.TELEMETRY_STALE if situation.devices.stale_count else DecisionReason.NO_DEVICES
-    age_ms = price_age_ms(situation.recommendation)
+    age_ms = situation.price_age_ms
     if age_ms is not None and age_ms > situation.facility.constraints.safe_state_after_ms:
         return None
-    if is_price_stale(situation.recommendation, limits=situation.limits):
+    if is_price_stale(age_ms, limits=situation.limits):
         return DecisionReason.PRICE_STALE
     return DecisionReason.PRICE_IMPLAUSIBLE if situation.recommendation.market.implausible else None

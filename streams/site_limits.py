@@ -6,14 +6,14 @@ holds at every moment, unless devices move that nobody ordered.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from hcp.model.commands import DecisionReason
 from hcp.model.facilities import Facility, Fleet
 from hcp.model.recommendations import ClassDevices
-from hcp.model.units import MS_PER_MINUTE, UsdPerHour
+from hcp.model.units import MS_PER_MINUTE, UsdPerHour, Watts
 from streams.economics import site_kilowatts
 from streams.policies import Choice
 from streams.proposals import Proposal
@@ -22,6 +22,7 @@ from streams.site import Bucket, ClassState
 RAMP_BURST_MS: Final = 5 * MS_PER_MINUTE
 """A raise spreads over the time an ASIC takes to full power: so much of the ramp limit may be ordered at once."""
 _KW_PER_MW: Final = 1_000.0
+_COUNT_MAX: Final = 1e9
 _SLACK: Final = 1e-9
 """Relative; sums of many devices' draws must not miss the cap by their last bits."""
 
@@ -76,19 +77,42 @@ def site_draw(
     return Draw(counted_kw=counted_kw, most_kw=most_kw)
 
 
+def fits_whatever_runs(facility: Facility, *, fleet: Fleet) -> bool:
+    """Say whether the site keeps to its cap with every device in the mode that draws most: no need to add up then."""
+    top_watts = 0.0
+    for cluster in facility.clusters:
+        device_class = fleet.device_class(cluster.device_class)
+        if device_class is not None:
+            top_watts += device_class.power_watts_max * cluster.device_count
+    return site_kilowatts(power_watts=Watts(top_watts), pue=facility.pue) <= facility.power_cap_mw * _KW_PER_MW
+
+
 def within_limits(
-    proposals: Sequence[Proposal], *, facility: Facility, draw: Draw, ramp: Bucket, now_ms: int
+    proposals: Sequence[Proposal],
+    *,
+    facility: Facility,
+    fleet: Fleet,
+    draw: Callable[[], Draw],
+    ramp: Bucket,
+    now_ms: int,
 ) -> tuple[list[Proposal], Bucket]:
     """Return what each class may do, in the order given, and what is left of the ramp.
 
-    What lowers power goes first and always; where that does not bring the site under its cap, the devices go to less
-    power that lose least by it. Then raises, the most gainful for each kW first, as far as cap and ramp let them.
+    `draw` is asked only where the cap might bind. What lowers power goes first and always; where that does not bring
+    the site under its cap, the devices go to less power that lose least by it. Then raises, the most gainful for each
+    kW first, as far as cap and ramp let them.
     """
-    allowed = _under_cap(proposals, facility=facility, draw=draw)
-    room_kw = facility.power_cap_mw * _KW_PER_MW * (1.0 + _SLACK) - draw.most_kw
+    room_kw = math.inf
+    allowed = list(proposals)
+    if not fits_whatever_runs(facility, fleet=fleet):
+        drawn = draw()
+        allowed = _under_cap(proposals, facility=facility, draw=drawn)
+        room_kw = facility.power_cap_mw * _KW_PER_MW * (1.0 + _SLACK) - drawn.most_kw
+    raises = [place for place, each in enumerate(allowed) if each.is_switch and each.added_kw_per_device > 0.0]
+    if not raises:
+        return allowed, ramp
     rate = facility.ramp_mw_per_minute * _KW_PER_MW / MS_PER_MINUTE
     capacity = rate * RAMP_BURST_MS * (1.0 + _SLACK)
-    raises = [place for place, each in enumerate(allowed) if each.is_switch and each.added_kw_per_device > 0.0]
     for place in sorted(raises, key=lambda place: -_gain_per_kw(allowed[place])):
         wanted = allowed[place]
         each_kw = wanted.added_kw_per_device
@@ -106,7 +130,7 @@ def within_limits(
 
 
 def _count(kilowatts: float, each_kw: float) -> int:
-    return max(math.floor(kilowatts / each_kw), 0)
+    return max(math.floor(min(kilowatts / each_kw, _COUNT_MAX)), 0)
 
 
 def _gain_per_kw(proposal: Proposal) -> float:
@@ -155,7 +179,7 @@ def _reductions(proposals: Sequence[Proposal]) -> list[tuple[int, Proposal]]:
         situation = each.situation
         if situation.known.pending is not None:
             continue
-        for mode in situation.modes_by_count():
+        for mode in situation.modes_by_count:
             view = situation.view(mode)
             for row in situation.scores.scores:
                 if row.power_watts < view.row(mode).power_watts:

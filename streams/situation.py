@@ -9,6 +9,7 @@ from hcp.model.recommendations import ClassDevices, ClassRecommendation, Recomme
 from hcp.model.steps import Cause
 from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE, MS_PER_SECOND
 from streams.policies import ClassView, Policy, Reading
+from streams.policies.base import Memoryless
 from streams.settlement import settled_interval
 from streams.site import ClassState, PendingSwitch
 
@@ -40,7 +41,9 @@ class Situation:
         device_class: The class.
         scores: The class's scores.
         devices: The class's devices as counted with them.
-        recommendation: Where both come from.
+        modes_by_count: The modes with movable devices, most first; equal counts in the order of the class.
+        recommendation: Where scores and devices come from.
+        price_age_ms: Age of the energy price in event time; None when there is none.
         known: What the class did last.
         ended: The reading of the interval that this recommendation ends; None when it ends none.
         memory_before: The policy's memory before it took that in.
@@ -52,7 +55,9 @@ class Situation:
     device_class: DeviceClass
     scores: ClassRecommendation
     devices: ClassDevices
+    modes_by_count: tuple[DeviceMode, ...]
     recommendation: Recommendation
+    price_age_ms: int | None
     known: ClassState
     ended: Reading | None = None
     memory_before: bytes = b""
@@ -66,7 +71,10 @@ class Situation:
 
     def movable_count(self, mode: DeviceMode) -> int:
         """Return how many devices may leave a mode."""
-        return next((count.movable_count for count in self.devices.modes if count.mode is mode), 0)
+        for count in self.devices.modes:
+            if count.mode is mode:
+                return count.movable_count
+        return 0
 
     def view(self, from_mode: DeviceMode) -> ClassView:
         """Return what the policy sees of the devices in one mode."""
@@ -75,20 +83,14 @@ class Situation:
             device_class=self.device_class,
             from_mode=from_mode,
             device_count=self.movable_count(from_mode),
-            price_age_ms=price_age_ms(self.recommendation),
+            price_age_ms=self.price_age_ms,
             memory=self.known.memory,
         )
 
-    def modes_by_count(self) -> list[DeviceMode]:
-        """Return the modes with movable devices, most first; equal counts in the order of the class."""
-        modes = [row.mode for row in self.scores.scores if self.movable_count(row.mode) > 0]
-        return sorted(modes, key=lambda mode: -self.movable_count(mode))
-
     def majority(self) -> DeviceMode:
         """Return the mode of most movable devices; without any, the one left last or the best."""
-        modes = self.modes_by_count()
-        if modes:
-            return modes[0]
+        if self.modes_by_count:
+            return self.modes_by_count[0]
         pending = self.known.pending
         return self.scores.best_mode if pending is None else pending.from_mode
 
@@ -99,9 +101,8 @@ def price_age_ms(recommendation: Recommendation) -> int | None:
     return None if seen_at_ms is None else max(recommendation.observed_at_ms - seen_at_ms, 0)
 
 
-def is_price_stale(recommendation: Recommendation, *, limits: Limits) -> bool:
-    """Say whether the energy price is missing or too old to act on."""
-    age_ms = price_age_ms(recommendation)
+def is_price_stale(age_ms: int | None, *, limits: Limits) -> bool:
+    """Say whether an energy price of that age is missing or too old to act on."""
     return age_ms is None or age_ms > limits.price_age_ms_max
 
 
@@ -121,7 +122,9 @@ def situation_of(
 
     The policy takes in the interval that ended, and a pending switch that is over is cleared.
     """
-    ended = _ended(known, scores, device_class=device_class, recommendation=recommendation)
+    ended = None
+    if not isinstance(policy, Memoryless):
+        ended = _ended(known, scores, device_class=device_class, recommendation=recommendation)
     pending = _pending(known, devices, recommendation=recommendation, cause=cause, limits=limits)
     now_known = known
     if ended is not None:
@@ -138,13 +141,23 @@ def situation_of(
         device_class=device_class,
         scores=scores,
         devices=devices,
+        modes_by_count=_modes_by_count(scores, devices),
         recommendation=recommendation,
+        price_age_ms=price_age_ms(recommendation),
         known=now_known,
         ended=ended,
         memory_before=known.memory,
         cause=cause,
         limits=limits,
     )
+
+
+def _modes_by_count(scores: ClassRecommendation, devices: ClassDevices) -> tuple[DeviceMode, ...]:
+    movable = {count.mode: count.movable_count for count in devices.modes if count.movable_count}
+    if len(movable) <= 1:
+        return tuple(movable)
+    modes = [row.mode for row in scores.scores if row.mode in movable]
+    return tuple(sorted(modes, key=lambda mode: -movable[mode]))
 
 
 def _ended(

@@ -70,6 +70,11 @@ class DeviceClass:
     name: str
     modes: tuple[ModeProfile, ...]
 
+    @property
+    def power_watts_max(self) -> Watts:
+        """Return what its hungriest mode draws at the wall."""
+        return max(mode.power_watts for mode in self.modes)
+
     def profile(self, mode: DeviceMode) -> ModeProfile:
         """Return the profile of `mode`.
 
