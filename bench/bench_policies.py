@@ -34,7 +34,7 @@ STRETCHES: Final = (
 )
 YEAR, END, SPP_SPLIT = "2024-01-01", "2025-01-01", "2024-07-01"
 FACTORS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
-COLUMNS: Final = ("gap USD", *NAMES, "hindsight switches", "predictive / greedy switches")
+COLUMNS: Final = ("gap USD", *NAMES, "late", "hindsight switches", "ratio")
 
 
 def in_markdown(title: str, *columns: str) -> Table:
@@ -45,11 +45,20 @@ def in_markdown(title: str, *columns: str) -> Table:
 
 
 def cells(stretch: Stretch) -> tuple[str, ...]:
-    """Return gap, share and switches of each policy, hindsight's switches, predictive's over greedy's."""
+    """Return gap, share and switches of each policy and of hindsight an interval late, hindsight's switches, the ratio.
+
+    The ratio is predictive's switches over greedy's.
+    """
     done = stretch.policies
     ratio = done["predictive"].switch_count / max(done["greedy"].switch_count, 1)
     shares = (f"{done[name].gap_ratio:.3f} / {done[name].switch_count:,}" for name in NAMES)
-    return (f"{stretch.gap_usd:,.0f}", *shares, f"{stretch.hindsight.switch_count:,}", f"{ratio:.2f}")
+    return (
+        f"{stretch.gap_usd:,.0f}",
+        *shares,
+        f"{stretch.late.gap_ratio:.3f}",
+        f"{stretch.hindsight.switch_count:,}",
+        f"{ratio:.2f}",
+    )
 
 
 def walk_of(
@@ -122,6 +131,7 @@ def add_engine(to: Table, archive: Archive) -> None:
         f"{HUBS[0]}, in-sample, {S21.device_class}, by backtest.engine",
         f"{best.profit_usd - fixed.profit_usd:,.0f}",
         *(f"{row.gap_ratio or 0.0:.3f} / {row.switch_count:,}" for row in rows),
+        "",
         f"{best.switch_count:,}",
         f"{rows[-1].switch_count / max(rows[0].switch_count, 1):.2f}",
     )

@@ -114,6 +114,8 @@ class Stretch:
     gap_usd: float
     fixed: Figures
     hindsight: Figures
+    late: Figures
+    """Hindsight's own path, followed one interval late: what the lag costs even those who know what comes."""
     policies: Mapping[str, Figures]
 
 
@@ -152,10 +154,13 @@ class Walk:
             )
             for name, modes in self.modes.items()
         }
+        delayed = np.concatenate((best.modes[:1], best.modes[:-1]))
+        late = priced_path(delayed, profit_usd=profit, switch_cost_usd=cost, initial_mode=None)
         return Stretch(
             gap_usd=gap_usd,
             fixed=figures(fixed.profit_usd, 0),
             hindsight=figures(best.profit_usd, best.switch_count),
+            late=figures(late.profit_usd, late.switch_count),
             policies={name: figures(path.profit_usd, path.switch_count) for name, path in done.items()},
         )
 
