@@ -34,7 +34,8 @@ STRETCHES: Final = (
 )
 YEAR, END, SPP_SPLIT = "2024-01-01", "2025-01-01", "2024-07-01"
 FACTORS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
-COLUMNS: Final = ("gap USD", *NAMES, "late", "hindsight switches", "ratio")
+COLUMNS: Final = ("gap USD", *NAMES, "late", "best", "ratio")
+"""`late`: hindsight an interval late; `best`: hindsight's switches; `ratio`: predictive's switches over greedy's."""
 
 
 def in_markdown(title: str, *columns: str) -> Table:
@@ -45,18 +46,15 @@ def in_markdown(title: str, *columns: str) -> Table:
 
 
 def cells(stretch: Stretch) -> tuple[str, ...]:
-    """Return gap, share and switches of each policy and of hindsight an interval late, hindsight's switches, the ratio.
-
-    The ratio is predictive's switches over greedy's.
-    """
+    """Return what `COLUMNS` names."""
     done = stretch.policies
     ratio = done["predictive"].switch_count / max(done["greedy"].switch_count, 1)
-    shares = (f"{done[name].gap_ratio:.3f} / {done[name].switch_count:,}" for name in NAMES)
+    shares = (f"{done[name].gap_ratio:.3f}/{done[name].switch_count}" for name in NAMES)
     return (
         f"{stretch.gap_usd:,.0f}",
         *shares,
         f"{stretch.late.gap_ratio:.3f}",
-        f"{stretch.hindsight.switch_count:,}",
+        f"{stretch.hindsight.switch_count}",
         f"{ratio:.2f}",
     )
 
@@ -79,7 +77,7 @@ def add(to: Table, where: str, walks: Mapping[str, Walk], *, from_day: str, unti
 
 def gaps(archive: Archive) -> Table:
     """Return shares of the gap at every recorded hub."""
-    to = in_markdown("share of the gap / switches of one device", "market", *COLUMNS)
+    to = in_markdown("share of the gap/switches of one device", "market", *COLUMNS)
     add_chosen(to, archive, MINERS)
     add_engine(to, archive)
     for hub in (each for each in archive.hubs(ERCOT) if each not in HUBS):
@@ -90,13 +88,13 @@ def gaps(archive: Archive) -> Table:
     add(to, "SPP South, in-sample", south, from_day="2024-01-01", until_day=SPP_SPLIT)
     add(to, "SPP South, out, warm", south, from_day=SPP_SPLIT, until_day=END)
     north = walk_of(archive, SPP, "SPPNORTH_HUB", classes=MINERS)
-    add(to, "SPP North, out", north, from_day="2024-01-01", until_day=END)
+    add(to, "SPP North", north, from_day="2024-01-01", until_day=END)
     for hub in archive.hubs(MISO):
         walks = walk_of(archive, MISO, hub, classes=MINERS)
-        add(to, f"MISO {hub.removesuffix('.HUB').title()}, out", walks, from_day="2023-01-01", until_day=END)
+        add(to, f"MISO {hub.removesuffix('.HUB').title()}", walks, from_day="2023-01-01", until_day=END)
     add(
         to,
-        "CZ day-ahead 2026, out",
+        "CZ day-ahead 2026",
         walk_of(archive, CZ, CZ, classes=MINERS),
         from_day="2026-01-01",
         until_day="2027-01-01",
@@ -128,25 +126,25 @@ def add_engine(to: Table, archive: Archive) -> None:
     rows = [result.row(name) for name in NAMES]
     best, fixed = result.row("hindsight"), result.row("best fixed")
     to.add_row(
-        f"{HUBS[0]}, in-sample, {S21.device_class}, by backtest.engine",
+        f"{HUBS[0]}, in-sample, engine",
         f"{best.profit_usd - fixed.profit_usd:,.0f}",
-        *(f"{row.gap_ratio or 0.0:.3f} / {row.switch_count:,}" for row in rows),
+        *(f"{row.gap_ratio or 0.0:.3f}/{row.switch_count}" for row in rows),
         "",
-        f"{best.switch_count:,}",
+        f"{best.switch_count}",
         f"{rows[-1].switch_count / max(rows[0].switch_count, 1):.2f}",
     )
 
 
 def with_power_target(archive: Archive) -> Table:
     """Return the same for an S21 with a third mode."""
-    to = in_markdown("S21 with mining_eco (2,450 W, 151.6 TH/s): share of the gap / switches", "market", *COLUMNS)
+    to = in_markdown("S21 with mining_eco (2,450 W, 151.6 TH/s): share of the gap/switches", "market", *COLUMNS)
     add_chosen(to, archive, [S21_ECO])
     return to
 
 
 def by_switch_cost(archive: Archive) -> Table:
     """Return what dearer and cheaper switches do."""
-    to = in_markdown("S21, switches at a multiple of their cost: share of the gap / switches", "market", *COLUMNS)
+    to = in_markdown("S21, switches at a multiple of their cost: share of the gap/switches", "market", *COLUMNS)
     for name, hub in ((ERCOT, HUBS[0]), (SPP, "SPPSOUTH_HUB")):
         for factor in FACTORS:
             (walk,) = walk_of(archive, name, hub, classes=[dearer(S21, factor)]).values()
