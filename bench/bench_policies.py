@@ -123,8 +123,9 @@ def add_engine(to: Table, archive: Archive) -> None:
     )
     run = run_backtest(seen, fleet=fleet, policies=POLICIES, settle_from_ms=at_ms(from_day))
     result = evaluate(run, fleet=fleet, policies=NAMES)
-    rows = [result.row(name) for name in NAMES]
-    best, fixed = result.row("hindsight"), result.row("best fixed")
+    (place,) = (facility.facility_id for facility in fleet.facilities)
+    rows = [result.row(name, place) for name in NAMES]
+    best, fixed = result.row("hindsight", place), result.row("best fixed", place)
     to.add_row(
         f"{HUBS[0]}, in-sample, engine",
         f"{best.profit_usd - fixed.profit_usd:,.0f}",
