@@ -79,7 +79,7 @@ def predictions(archive: Archive, name: str, hub: str, *, from_ms: int) -> tuple
 
 
 def scarcity(archive: Archive, new_table: NewTable) -> Table:
-    """Return what a week at the price cap does to one S21, put where HB_WEST had none."""
+    """Return what a week at the prices of February 2021 does to one S21, put where HB_WEST had none."""
     to = new_table(
         f"S21 at HB_WEST, {HISTORY_FROM} to {UNTIL}, {SCARCITY_FROM} to {SCARCITY_UNTIL} SPLICED to "
         f"{SCARCITY_USD_PER_MWH:,.0f} USD/MWh",
