@@ -41,8 +41,8 @@ _PRIOR: Final = (25.0, 5.0, 10.0, 5.0)
 """Weight of what is believed of a node before it is seen, in intervals: level, height, change, trend."""
 _MEMORY: Final = 1_000.0
 """Visits after which a node's past has faded to 1/e."""
-_LOSS_MAX: Final = 25.0
-"""An interval counts as at most so many switches' loss: an outlier must not rule its node."""
+_TAUGHT_MAX: Final = 25.0
+"""An interval teaches a gain or loss of at most so many switches: an outlier must not rule its node."""
 _CHANGE_MAX: Final = 4.0
 _USUAL_MAX: Final = 20.0
 _REVERSION_HOURS: Final = 2.0
@@ -128,7 +128,7 @@ def observe(row: Row, seen: Interval) -> None:
             _solve(row, at, hours=hours, down=down, up=up)
     advantage = _value(row, node, share, height, change, trend)
     if row[HAS_LAST]:
-        _learn(row, max(-_LOSS_MAX, hours * u) + max(down, min(up, advantage)))
+        _learn(row, max(-_TAUGHT_MAX, min(_TAUGHT_MAX, hours * u)) + max(down, min(up, advantage)))
     row[HAS_LAST], row[NODE], row[SHARE], row[LEVEL] = 1.0, node, share, level
     row[HEIGHT], row[CHANGE], row[TREND] = height, change, trend
     row[PROBABILITY] = _probability(row, u=u, hours=hours, node=node + (share > 0.5), change=change)  # noqa: PLR2004
@@ -167,7 +167,7 @@ def _solve(row: Row, node: int, *, hours: float, down: float, up: float) -> None
     u = math.sinh(NODE_FIRST + NODE_STEP * node)
     decay = math.exp(-hours / _REVERSION_HOURS)
     coming = hours * (decay * u + (1.0 - decay) * row[USUAL])
-    believed = max(-_LOSS_MAX, coming + max(down, min(up, coming)))
+    believed = max(-_TAUGHT_MAX, min(_TAUGHT_MAX, coming)) + max(down, min(up, coming))
     first = STATS + node * STAT_COUNT
     solved = _ridge(row[first : first + STAT_COUNT], believed=believed)
     row[BETAS + 4 * node : BETAS + 4 * node + 4] = array("d", solved)

@@ -20,13 +20,13 @@ from streams.policies.base import PROTECTED, Choice, ClassView, Reading, Timing,
 
 _MAGIC: Final = b"prd1"
 _ROW_BYTES: Final = 8 * pair.ROW_LENGTH
-_TWO: Final = 2
 
 
 class _Option(NamedTuple):
     """One way out of a mode; USD of one device."""
 
     to_mode: DeviceMode
+    is_wanted: bool
     advantage_usd: float
     threshold_usd: float
     probability: float
@@ -34,7 +34,7 @@ class _Option(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictive:
-    """Go where the advantage expected from the next interval on exceeds its threshold most.
+    """Go to the mode that is wanted in each of its pairs; stay while there is none.
 
     Memory: 4 bytes, and 3,552 for each pair of modes: 3.6 kB for two modes, 10.7 kB for three.
 
@@ -66,14 +66,16 @@ class Predictive:
         return b"".join(learned)
 
     def decide(self, view: ClassView) -> Choice:  # the protocol's form
-        """Choose the mode whose advantage exceeds its threshold most, or say what came nearest."""
-        best = max(_options(view), key=lambda option: option.advantage_usd - option.threshold_usd, default=None)
-        if best is None or best.advantage_usd <= 0.0:
+        """Choose the mode wanted in all its pairs, or say which came nearest to being worth it."""
+        options = list(_options(view))
+        best = next((option for option in options if option.is_wanted), None) or max(
+            options, key=lambda option: option.advantage_usd - option.threshold_usd, default=None
+        )
+        if best is None or not (best.is_wanted or best.advantage_usd > 0.0):
             return hold(view, DecisionReason.ALREADY_BEST)
-        pays = best.advantage_usd >= best.threshold_usd
         return Choice(
-            to_mode=best.to_mode if pays else view.from_mode,
-            reason=DecisionReason.GAIN_PAYS if pays else DecisionReason.GAIN_TOO_SMALL,
+            to_mode=best.to_mode if best.is_wanted else view.from_mode,
+            reason=DecisionReason.GAIN_PAYS if best.is_wanted else DecisionReason.GAIN_TOO_SMALL,
             threshold_usd_per_hour=UsdPerHour(0.0),
             advantage_usd=Usd(best.advantage_usd),
             advantage_threshold_usd=Usd(best.threshold_usd),
@@ -86,35 +88,44 @@ def _options(view: ClassView) -> Iterator[_Option]:
     rows = view.recommendation.scores
     if not _is_ours(view.memory, mode_count=len(rows)):
         return
+    known: dict[DeviceMode, tuple[pair.Row, bool]] = {}
+    wins = dict.fromkeys((row.mode for row in rows), 0)
     for place, (first, second) in enumerate(combinations(rows, 2)):
-        if view.from_mode in {first.mode, second.mode}:
-            upper, lower = _ordered(first, second)
-            start = len(_MAGIC) + place * _ROW_BYTES
-            known = array("d", view.memory[start : start + 8 * pair.STATS])
-            is_up = view.from_mode is upper.mode
-            yield _option(known, is_up=is_up, to_mode=lower.mode if is_up else upper.mode, is_only=len(rows) == _TWO)
+        upper, lower = _ordered(first, second)
+        start = len(_MAGIC) + place * _ROW_BYTES
+        learned = array("d", view.memory[start : start + 8 * pair.STATS])
+        wins[upper.mode if _is_up_wanted(learned) else lower.mode] += 1
+        if view.from_mode is upper.mode:
+            known[lower.mode] = learned, True
+        elif view.from_mode is lower.mode:
+            known[upper.mode] = learned, False
+    for mode, (learned, is_up) in known.items():
+        yield _option(learned, is_up=is_up, to_mode=mode, is_wanted=wins[mode] == len(rows) - 1)
 
 
-def _option(known: pair.Row, *, is_up: bool, to_mode: DeviceMode, is_only: bool) -> _Option:
+def _is_up_wanted(learned: pair.Row) -> bool:
+    """Say which mode of a pair is wanted by whoever has the word: the learner, or lazy capacity provisioning."""
+    return bool(learned[pair.LCP_UP] if learned[pair.IS_OUT] else learned[pair.IS_UP])
+
+
+def _option(learned: pair.Row, *, is_up: bool, to_mode: DeviceMode, is_wanted: bool) -> _Option:
     """Return one way out, weighed by whoever has the word.
 
-    With two modes, devices that are not where the word wants them follow though it no longer pays from scratch: so the
-    bound of the guard holds for them. With more, pairs may disagree, and only what pays now counts.
+    Devices that are not where they are wanted follow, though it might no longer pay from scratch: so the bound of the
+    guard holds for them, and none is left behind. What they follow at is the threshold then.
     """
-    cost_usd, sign = known[pair.COST_USD], -1.0 if is_up else 1.0
-    advantage = sign * known[pair.ADVANTAGE]
-    threshold = -known[pair.DOWN] if is_up else known[pair.UP]
-    wanted = known[pair.IS_UP]
-    if known[pair.IS_OUT]:  # lazy capacity provisioning has the word: its regret is what is weighed, of one switch
-        advantage = 1.0 - known[pair.LCP_REGRET] if is_up else known[pair.LCP_REGRET]
-        threshold, wanted = 1.0, known[pair.LCP_UP]
-    if is_only and bool(wanted) is not is_up and advantage < threshold:
-        advantage = threshold
+    cost_usd, sign = learned[pair.COST_USD], -1.0 if is_up else 1.0
+    advantage = sign * learned[pair.ADVANTAGE]
+    threshold = -learned[pair.DOWN] if is_up else learned[pair.UP]
+    if learned[pair.IS_OUT]:  # lazy capacity provisioning weighs its regret, of one switch there and back
+        advantage = 1.0 - learned[pair.LCP_REGRET] if is_up else learned[pair.LCP_REGRET]
+        threshold = 1.0
     return _Option(
         to_mode=to_mode,
+        is_wanted=is_wanted,
         advantage_usd=advantage * cost_usd,
-        threshold_usd=threshold * cost_usd,
-        probability=known[pair.PROBABILITY],
+        threshold_usd=(min(threshold, advantage) if is_wanted else threshold) * cost_usd,
+        probability=learned[pair.PROBABILITY],
     )
 
 

@@ -288,3 +288,39 @@ def test_more_revenue_never_turns_lcps_mine_into_sleep(gains: list[float], more:
         plain.learn(gain)
         richer.learn(gain + more)
         assert plain.mode is not MINE or richer.mode is MINE
+
+
+def test_a_class_of_three_modes_wakes_for_a_small_lasting_gain() -> None:
+    """Asleep at the start, a gain of a tenth of a switch an hour: it mines within days, as lazy provisioning does."""
+    known = DEMO_FLEET.device_class("s21")
+    assert known is not None
+    eco = replace(known.profile(MINE), mode=DeviceMode.MINING_ECO, power_watts=Watts(2_450.0))
+    device_class = replace(known, modes=(known.profile(MINE), eco, known.profile(REST)))
+    rows = tuple(
+        _row(mode, watts, profit)
+        for mode, watts, profit in ((MINE, 3_500.0, 0.004), (eco.mode, 2_450.0, 0.003), (REST, 25.0, 0.0))
+    )
+    scores = replace(scores_of(1.0), scores=rows)
+    policy, memory = policy_named("predictive"), b""
+    chosen = REST
+    for number in range(96 * 7):
+        start_ms = START_MS + number * INTERVAL_MS
+        reading = Reading(device_class=device_class, scores=scores, start_ms=start_ms, interval_ms=INTERVAL_MS)
+        memory = policy.observe(memory, reading)
+        view = ClassView(
+            recommendation=scores, device_class=device_class, from_mode=chosen, device_count=1, memory=memory
+        )
+        chosen = policy.decide(view).to_mode
+    assert chosen is MINE
+
+
+def test_one_absurd_interval_does_not_spoil_what_was_learned() -> None:
+    """A gain of a billion is taught as 25 switches: afterwards the policy costs little more than if it had not been."""
+    gains = [10.0 * math.sin(number / 9.0) + 6.0 * math.sin(number * 1.7) for number in range(3_000)]
+    plain, spoiled = (Ride(policy=policy_named("predictive"), device_class=a_class()) for _ in range(2))
+    spoiled.learn(1e9)
+    for gain in gains:
+        for ride in (plain, spoiled):
+            ride.serve(gain)
+            ride.learn(gain)
+    assert spoiled.cost_usd <= 1.25 * plain.cost_usd
