@@ -20,6 +20,8 @@ from hcp.telemetry import REJECTED, SENT, traceparent
 from hcp.topics import Topic, dead_topic_of, topic_of
 
 RETRY_SECONDS: Final = 0.5
+ACKNOWLEDGED_SECONDS: Final = 30.0
+"""After so long a record is sent again, with the same id: a table's lock must not wait for a batch that is lost."""
 _log = structlog.get_logger(__name__)
 
 
@@ -99,8 +101,8 @@ async def _arrived(acknowledged: Awaitable[object] | None) -> bool:
     if acknowledged is None:
         return False
     try:
-        await acknowledged
-    except KafkaError as error:
+        await asyncio.wait_for(acknowledged, ACKNOWLEDGED_SECONDS)
+    except (KafkaError, TimeoutError) as error:
         _log.warning("delivery_failed", error=repr(error))
         return False
     return True

@@ -48,6 +48,7 @@ class _Producer:
     refusals: int = 0
     states: "_States | None" = None
     kept_at_ack: list[dict[str, object]] = field(default_factory=list)
+    silent_count: int = 0
 
     async def send(self, topic: str, key: bytes, value: bytes, partition: int, _: None, headers: Any) -> Any:
         """Take a message and return its acknowledgement to come."""
@@ -63,6 +64,9 @@ class _Producer:
         await asyncio.sleep(0)
         if is_refused:
             raise KafkaTimeoutError
+        self.silent_count -= 1
+        if self.silent_count >= 0:
+            await asyncio.Event().wait()
         self.sent.append(message)
         if self.states is not None:
             self.kept_at_ack.append(dict(self.states.kept))
@@ -187,6 +191,17 @@ def test_a_broker_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) ->
     step: Step[Any] = Step(updates=(("tx-north", PRICE),), outputs=(RECOMMENDATION, AUDIT))
     sent, kept = _handle(encode(PRICE), lambda _value, _cause: step, producer=producer)
     assert sorted(message["topic"] for message in sent) == ["audit.events", "optimizer.recommendation"]
+    assert kept == {"tx-north": PRICE}
+
+
+def test_an_acknowledgement_that_never_comes_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that is lost holds the table's lock for a bounded time; then the record is sent again."""
+    monkeypatch.setattr("agents.sender.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("agents.sender.ACKNOWLEDGED_SECONDS", 0.01)
+    producer = _Producer(silent_count=2)
+    step: Step[Any] = Step(updates=(("tx-north", PRICE),), outputs=(RECOMMENDATION,))
+    sent, kept = _handle(encode(PRICE), lambda _value, _cause: step, producer=producer)
+    assert len(sent) == 1
     assert kept == {"tx-north": PRICE}
 
 
