@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import faust
 
+from agents.connections import end_connections_cleanly
 from agents.flush import BoundedProducer
 from agents.recovery import stop_flow_first
 from hcp.settings import Settings
@@ -50,4 +51,5 @@ def make_app(
     app = faust.App(f"hcp-{name}{app_suffix}", **options)
     setattr(app.producer_transport, "Producer", BoundedProducer)  # noqa: B010  # per app; the class stays as it is
     stop_flow_first(app)
+    end_connections_cleanly()
     return app
