@@ -49,7 +49,7 @@ def make_app(
         "web_enabled": False,
     }
     app = faust.App(f"hcp-{name}{app_suffix}", **options)
-    setattr(app.producer_transport, "Producer", BoundedProducer)  # noqa: B010  # per app; the class stays as it is
+    setattr(app.transport, "Producer", BoundedProducer)  # noqa: B010  # not of producer_transport, which Faust ignores
     stop_flow_first(app)
     end_connections_cleanly()
     return app
