@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar, assert_never
 
 from controllers.journal import Answer, Begun, Finished, Journal
-from controllers.ports import Disproven, Machine, PauseMode, Proven, Refused, observed_mode
+from controllers.ports import Applied, Disproven, Machine, PauseMode, Proven, observed_mode
 from controllers.readings import Readings
 from hcp.clock import seconds
 from hcp.model.commands import ControllerCommand, DeviceOutcome
@@ -229,7 +229,7 @@ class Executor:
     async def _pause(self, switch: _Switch, mode: DeviceMode) -> None:
         deadline_ms = switch.deadline_ms("pause")
         ack = await switch.machine.workload(mode).pause(mode=PauseMode.KEEP, deadline_ms=deadline_ms)
-        if isinstance(ack, Refused):
+        if not isinstance(ack, Applied):
             raise StepFailedError(ack.detail)
 
     async def _save(self, switch: _Switch) -> None:
@@ -238,7 +238,7 @@ class Executor:
 
     async def _activate(self, switch: _Switch, mode: DeviceMode) -> None:
         ack = await switch.machine.workload(mode).activate(deadline_ms=switch.deadline_ms("activate"))
-        if isinstance(ack, Refused):
+        if not isinstance(ack, Applied):
             raise StepFailedError(ack.detail)
 
     async def _verify(self, switch: _Switch, mode: DeviceMode) -> float | None:
@@ -325,10 +325,10 @@ async def _restore_once(machine: Machine, mode: DeviceMode) -> str | None:
     for other in machine.modes:
         if other is not mode:
             ack = await machine.workload(other).pause(mode=PauseMode.KEEP, deadline_ms=ROLLBACK_MS_MAX)
-            if isinstance(ack, Refused):
+            if not isinstance(ack, Applied):
                 return f"rollback: {ack.detail}"
     ack = await machine.workload(mode).activate(deadline_ms=ROLLBACK_MS_MAX)
-    if isinstance(ack, Refused):
+    if not isinstance(ack, Applied):
         return f"rollback: {ack.detail}"
     proof = await machine.workload(mode).verify(deadline_ms=ROLLBACK_MS_MAX)
     return f"rollback: {proof.detail}" if isinstance(proof, Disproven) else None
@@ -339,7 +339,7 @@ async def put_away(machine: Machine, *, believed: DeviceMode, failures: tuple[st
     try:
         async with asyncio.timeout(seconds(ROLLBACK_MS_MAX)):
             ack = await machine.device.safe_stop(reason="two failed rollbacks")
-        stopped = "stopped" if not isinstance(ack, Refused) else f"stop refused: {ack.detail}"
+        stopped = "stopped" if isinstance(ack, Applied) else f"stop must be taken: {ack.detail}"
     except Exception as error:  # noqa: BLE001  # whatever a driver raises, the device is quarantined
         stopped = f"stop failed: {error!r:.80}"
     mode = await asked_mode(machine)

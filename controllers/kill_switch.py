@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from controllers.ports import Accepted, Ack, Machine, Refused
+from controllers.ports import Ack, Applied, Machine
 from hcp.clock import seconds
 from hcp.model.facilities import Shard
 from hcp.telemetry import KILL_SWITCH_FAILURES
@@ -98,7 +98,7 @@ class KillSwitch:
                 task.cancel()
                 problems.add(f"no answer in {STOP_MS_MAX} ms")
             outcomes = await asyncio.gather(*done, return_exceptions=True)
-            taken = sum(isinstance(outcome, Accepted) for outcome in outcomes)
+            taken = sum(isinstance(outcome, Applied) for outcome in outcomes)
             problems.update(_problems(outcomes))
             stopped, failed = stopped + taken, failed + len(group) - taken
         return _Stopped(stopped=stopped, failed=failed, problems=tuple(sorted(problems)[:PROBLEMS_LOGGED_MAX]))
@@ -110,7 +110,7 @@ class KillSwitch:
 
 def _problems(outcomes: Iterable[Ack | BaseException]) -> Iterable[str]:
     for outcome in outcomes:
-        if isinstance(outcome, Refused):
-            yield outcome.detail
-        elif isinstance(outcome, BaseException):
+        if isinstance(outcome, BaseException):
             yield repr(outcome)
+        elif not isinstance(outcome, Applied):
+            yield outcome.detail

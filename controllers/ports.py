@@ -29,8 +29,8 @@ RUNNING = frozenset({ObservedState.ACTIVE, ObservedState.RAMPING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """The hardware took the order; that it obeys is for `verify` to show."""
+class Applied:
+    """The hardware took the order and, where it can be read back, says so; that it obeys is for `verify` to show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,29 @@ class Refused:
     detail: str
 
 
-Ack = Accepted | Refused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsupported:
+    """This hardware or firmware has no such order: asking again changes nothing."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreachable:
+    """No answer within the deadline, or no connection: whether the order took effect is unknown."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotConfirmed:
+    """The hardware said yes, and what was read back within the deadline says otherwise."""
+
+    detail: str
+
+
+Ack = Applied | Refused | Unsupported | Unreachable | NotConfirmed
+"""A value for each outcome, never a boolean: all but the first say in `detail` what must be and what was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +106,13 @@ class Telemetry:
         mode: Mode the device is in; None when nothing, or more than one workload, runs.
         power_watts: Draw at the wall, 0 or more.
         temperature_celsius: Hottest chip.
+        temperature_max_celsius: Where this hardware begins to slow itself; None when it does not say.
     """
 
     mode: DeviceMode | None
     power_watts: Watts | None
     temperature_celsius: Celsius | None
+    temperature_max_celsius: Celsius | None = None
 
 
 class Device(Protocol):

@@ -9,7 +9,7 @@ from random import Random
 from typing import ClassVar, Final
 
 from controllers.drivers.hardware import Fault, ShardHardware, Step
-from controllers.ports import Accepted, Ack, Device, Identity, ObservedState, PauseMode, Proof, Refused, Telemetry
+from controllers.ports import Ack, Applied, Device, Identity, ObservedState, PauseMode, Proof, Refused, Telemetry
 from hcp.clock import seconds
 from hcp.model.devices import DeviceClass, DeviceMode
 from hcp.model.units import Celsius, Watts
@@ -70,12 +70,12 @@ class SimulatedDevice:
         row = self.rows.read(self.index)
         row.power_limit_watts = limit_watts
         self.rows.write(self.index, row)
-        return Accepted()
+        return Applied()
 
     async def safe_stop(self, *, reason: str) -> Ack:  # noqa: ARG002  # a real driver writes it to the device's log
         """Cut every workload; works for a hung device too, as a power relay would."""
         self.rows.stop_all(self.index)
-        return Accepted()
+        return Applied()
 
 
 class SimulatedWorkload(ABC):
@@ -97,7 +97,7 @@ class SimulatedWorkload(ABC):
             if await self.device.call(Step.PAUSE, low_ms=1, high_ms=self.pause_ms_max) is Fault.REFUSE:
                 return Refused(detail=f"{self.mode} must pause, was refused")
         self.device.rows.set_running(self.device.index, self.mode, is_running=False)
-        return Accepted()
+        return Applied()
 
     async def activate(self, *, deadline_ms: int) -> Ack:
         """Start, whatever else runs: that nothing else does is for `verify` to see."""
@@ -105,7 +105,7 @@ class SimulatedWorkload(ABC):
             if await self.device.call(Step.ACTIVATE, low_ms=2, high_ms=self.activate_ms_max) is Fault.REFUSE:
                 return Refused(detail=f"{self.mode} must activate, was refused")
         self.device.rows.set_running(self.device.index, self.mode, is_running=True)
-        return Accepted()
+        return Applied()
 
     async def observed(self) -> ObservedState:
         """Read whether it runs."""

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from controllers.kill_switch import KillSwitch, kill_switch_file
 from controllers.machines import Machines
-from controllers.ports import Accepted, Ack, Machine, Refused
+from controllers.ports import Ack, Applied, Machine, Refused
 from hcp.model.facilities import Shard
 from tests.unit.controllers.world import FLEET, GPU, HOME, SHARDS
 
@@ -132,7 +132,7 @@ async def _refuse() -> Ack:
 
 
 async def _accept() -> Ack:
-    return Accepted()
+    return Applied()
 
 
 async def test_no_driver_keeps_another_device_from_being_stopped(tmp_path: Path) -> None:

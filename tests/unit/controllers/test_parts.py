@@ -15,7 +15,7 @@ from controllers.gathered import Gathered
 from controllers.intake import command_in
 from controllers.machines import Machines
 from controllers.offsets import InFlight
-from controllers.ports import Accepted, Disproven, Machine, ObservedState, PauseMode, Proven, Refused, observed_mode
+from controllers.ports import Applied, Disproven, Machine, ObservedState, PauseMode, Proven, Refused, observed_mode
 from controllers.readings import READING_AGE_MS_MAX, Readings
 from controllers.results import result_of
 from hcp.codecs import decode, encode
@@ -181,10 +181,10 @@ async def test_driver_obeys_the_ports(machines: Machines, shard_id: str) -> None
     assert isinstance(await home.verify(deadline_ms=DEADLINE_MS), Proven)
     assert isinstance(await away.verify(deadline_ms=DEADLINE_MS), Disproven)
     for _ in range(2):
-        assert isinstance(await home.pause(mode=PauseMode.KEEP, deadline_ms=DEADLINE_MS), Accepted)
+        assert isinstance(await home.pause(mode=PauseMode.KEEP, deadline_ms=DEADLINE_MS), Applied)
     assert await home.observed() is ObservedState.PAUSED
     for _ in range(2):
-        assert isinstance(await away.activate(deadline_ms=DEADLINE_MS), Accepted)
+        assert isinstance(await away.activate(deadline_ms=DEADLINE_MS), Applied)
     assert await away.observed() is (ObservedState.RAMPING if shard_id == ASIC else ObservedState.ACTIVE)
     assert isinstance(await away.verify(deadline_ms=DEADLINE_MS), Proven)
     assert await observed_mode(machine) is AWAY[shard_id]
@@ -193,7 +193,7 @@ async def test_driver_obeys_the_ports(machines: Machines, shard_id: str) -> None
     assert profile is not None
     assert telemetry.power_watts == profile.profile(AWAY[shard_id]).power_watts
     limit = await machine.device.set_power_limit(limit_watts=Watts(100.0), deadline_ms=DEADLINE_MS)
-    assert isinstance(limit, Accepted)
+    assert isinstance(limit, Applied)
 
 
 @each_driver
