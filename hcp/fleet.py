@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from hcp.errors import FleetError
-from hcp.model.devices import DeviceClass, DeviceKind, DeviceMode, ModeProfile, modes_of_kind
+from hcp.model.devices import DeviceClass, DeviceKind, DeviceMode, HardwareLimits, ModeProfile, modes_of_kind
 from hcp.model.facilities import SWITCHES_PER_HOUR_MAX, Cluster, Constraints, DemandWindow, Facility, Fleet
-from hcp.model.units import MS_PER_MINUTE
+from hcp.model.units import MS_PER_MINUTE, MS_PER_SECOND, DurationMs
 
 _MONTHS, _HOURS, _OFFSET_MAX = 12, 24, 14
 
@@ -25,16 +25,24 @@ class _Mode(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     enter_reload_usd: float = 0.0
 
 
+class _Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    minimum_on_seconds: int | None = None
+    minimum_off_seconds: int | None = None
+    starts_per_hour: int | None = None
+
+
 class _Class(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     kind: DeviceKind
     name: str
     modes: dict[DeviceMode, _Mode]
+    limits: _Limits = msgspec.field(default_factory=_Limits)
 
 
 class _Cluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     device_class: str
     device_count: int
     initial_mode: DeviceMode
+    devices_per_feeder: int | None = None
 
 
 class _Constraints(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -118,7 +126,23 @@ def _device_class(name: str, raw: _Class, origin: str) -> DeviceClass:
     modes = tuple(
         ModeProfile(mode=mode, **msgspec.structs.asdict(raw.modes[mode])) for mode in allowed if mode in raw.modes
     )
-    return DeviceClass(device_class=name, kind=raw.kind, name=raw.name, modes=modes)
+    return DeviceClass(
+        device_class=name, kind=raw.kind, name=raw.name, modes=modes, limits=_limits(raw.limits, f"{where}.limits")
+    )
+
+
+def _limits(raw: _Limits, where: str) -> HardwareLimits:
+    for name, value in msgspec.structs.asdict(raw).items():
+        _require(value is None or value > 0, f"{where}.{name} must be above 0, was {value}")
+    return HardwareLimits(
+        minimum_on_ms=_milliseconds(raw.minimum_on_seconds),
+        minimum_off_ms=_milliseconds(raw.minimum_off_seconds),
+        starts_per_hour=raw.starts_per_hour,
+    )
+
+
+def _milliseconds(seconds: int | None) -> DurationMs | None:
+    return None if seconds is None else DurationMs(seconds * MS_PER_SECOND)
 
 
 def _facility(name: str, raw: _Facility, known: dict[str, DeviceClass], origin: str) -> Facility:
@@ -190,6 +214,8 @@ def _cluster(site: str, key: str, raw: _Cluster, known: dict[str, DeviceClass], 
         f"{place}.device_class must be one of {sorted(known)}, was {raw.device_class}",
     )
     _require(raw.device_count > 0, f"{place}.device_count must be above 0, was {raw.device_count}")
+    feeder = raw.devices_per_feeder
+    _require(feeder is None or feeder > 0, f"{place}.devices_per_feeder must be above 0, was {feeder}")
     modes = [str(profile.mode) for profile in known[raw.device_class].modes]
     _require(raw.initial_mode in modes, f"{place}.initial_mode must be one of {modes}, was {raw.initial_mode}")
     return Cluster(
@@ -198,6 +224,7 @@ def _cluster(site: str, key: str, raw: _Cluster, known: dict[str, DeviceClass], 
         device_class=raw.device_class,
         device_count=raw.device_count,
         initial_mode=raw.initial_mode,
+        devices_per_feeder=feeder,
     )
 
 

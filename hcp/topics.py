@@ -9,6 +9,7 @@ from typing import Final
 from hcp.model.commands import ControllerCommand, ControllerResult, OrchestratorCommand
 from hcp.model.ledger import Alert, AuditEvent, BillingUsage
 from hcp.model.markets import MarketPrice
+from hcp.model.orders import OperatorOrder
 from hcp.model.recommendations import Recommendation
 from hcp.model.regret import Regret
 from hcp.model.rejections import DeadLetter
@@ -177,6 +178,13 @@ CONTROLLER_RESULT: Final = _topic(
     retention_days=365,
     doc="What became of it, with phase times.",
 )
+OPERATOR_ORDER: Final = _topic(
+    "operator.order",
+    OperatorOrder,
+    key="facility_id",
+    retention_days=365,
+    doc="What people order: maintenance, pause, lock-out, release, a switch by hand.",
+)
 RESOURCE_STATE: Final = _topic(
     "resource.state",
     ResourceState,
@@ -206,6 +214,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
     ORCHESTRATOR_COMMAND,
     CONTROLLER_COMMAND,
     CONTROLLER_RESULT,
+    OPERATOR_ORDER,
     RESOURCE_STATE,
     BILLING_USAGE,
     ALERTS,

@@ -12,6 +12,7 @@ from hcp.model.devices import DeviceMode, DeviceState
 from hcp.model.ids import id_from_content
 from hcp.model.ledger import Alert, AlertSeverity, AlertType, AuditEvent, BillingUsage
 from hcp.model.markets import MarketPrice, PriceSeries, PriceUnit
+from hcp.model.orders import OperatorOrder, OrderAction
 from hcp.model.recommendations import (
     ClassDevices,
     ClassRecommendation,
@@ -281,6 +282,20 @@ ALERT = Alert(
     message="chip_temperature_celsius must be at most 95, was 101.5",
     observed_at_ms=AT,
 )
+ORDER = OperatorOrder(
+    order_id=id_from_content("order"),
+    facility_id="tx-north",
+    cluster_id="tx-north.asic-1",
+    shard_id=SHARD,
+    device_class="s21",
+    action=OrderAction.LOCK_OUT,
+    to_mode=None,
+    device_indexes=(0, 7),
+    operator="j.diaz",
+    origin="noc-3.example",
+    why="fan 2 is being changed",
+    observed_at_ms=AT,
+)
 AUDIT = AuditEvent(
     audit_id=id_from_content("audit"),
     actor="controller-0",
@@ -314,6 +329,7 @@ EXAMPLES: tuple[object, ...] = (
     DECISION,
     COMMAND,
     RESULT,
+    ORDER,
     STATE,
     USAGE,
     ALERT,

@@ -64,6 +64,8 @@ class DeviceOutcome(StrEnum):
     QUARANTINED = "quarantined"
     UNKNOWN_DEVICE = "unknown_device"
     EXPIRED = "expired"
+    HELD = "held"
+    LIMITED = "limited"
 
 
 RATE_MAX = 1e9

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import Final, assert_never
 
 from hcp.model.units import DurationMs, MhPerSecond, ThPerSecond, Usd, UsdPerHour, Watts
 
@@ -25,13 +25,18 @@ class DeviceMode(StrEnum):
 
 
 class DeviceState(StrEnum):
-    """Whether a device may be switched now."""
+    """Whether a device may be switched now: only an active one may.
+
+    Quarantine, maintenance, pause and lock-out end by a person's word.
+    """
 
     ACTIVE = "active"
     SWITCHING = "switching"
     QUARANTINED = "quarantined"
     MAINTENANCE = "maintenance"
     UNREACHABLE = "unreachable"
+    PAUSED = "paused"
+    LOCKED_OUT = "locked_out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,26 @@ class ModeProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareLimits:
+    """How often hardware may be started and stopped, by the wall clock, whoever asks; None where there is no limit.
+
+    A start is a switch to a mode that draws more, a stop one to a mode that draws less. A safety stop is not bound.
+
+    Attributes:
+        minimum_on_ms: From a start until the device may be stopped again.
+        minimum_off_ms: From a stop until it may be started again.
+        starts_per_hour: Starts within any hour, 1 or more.
+    """
+
+    minimum_on_ms: DurationMs | None = None
+    minimum_off_ms: DurationMs | None = None
+    starts_per_hour: int | None = None
+
+
+UNLIMITED: Final = HardwareLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceClass:
     """Devices that share their economics: one score serves all of them at a site."""
 
@@ -69,6 +94,7 @@ class DeviceClass:
     kind: DeviceKind
     name: str
     modes: tuple[ModeProfile, ...]
+    limits: HardwareLimits = UNLIMITED
 
     @property
     def power_watts_max(self) -> Watts:

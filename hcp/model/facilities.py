@@ -22,13 +22,23 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """Devices of one class behind one controller; `initial_mode` is what they run before anybody decides."""
+    """Devices of one class behind one controller.
+
+    Attributes:
+        cluster_id: Name in every record, `tx-north.asic-1`.
+        facility_id: Its site.
+        device_class: Of all its devices.
+        device_count: Above 0.
+        initial_mode: What they run before anybody decides.
+        devices_per_feeder: Devices in a row on one electrical feeder, whose starts are spread; None: one feeder.
+    """
 
     cluster_id: str
     facility_id: str
     device_class: str
     device_count: int
     initial_mode: DeviceMode
+    devices_per_feeder: int | None = None
 
     def shards(self) -> Iterator[Shard]:
         """Yield the cluster's shards in order, the last one possibly short."""

@@ -12,6 +12,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 from hcp.model.commands import ControllerCommand, ControllerResult, OrchestratorCommand
 from hcp.model.ledger import Alert, AuditEvent, BillingUsage
 from hcp.model.markets import MarketPrice
+from hcp.model.orders import OperatorOrder
 from hcp.model.recommendations import (
     ClassDevices,
     ClassRecommendation,
@@ -180,6 +181,7 @@ TABLES: Final[tuple[Table, ...]] = (
     _table("decisions", OrchestratorCommand, "command_id"),
     _table("controller_commands", ControllerCommand, "command_id", "device_id", chunk_hours=24),
     _table("switches", ControllerResult, "command_id", "device_id", chunk_hours=24),
+    _table("operator_orders", OperatorOrder, "order_id", "device_id"),
     _table(
         "resource_states", ResourceState, "device_id", "reported_by", "kafka_partition", "kafka_offset", chunk_hours=24
     ),
