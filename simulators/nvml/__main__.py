@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--new", action="store_true", help="begin with a new state file even where there is one")
     run.add_argument("command", nargs="+")
     load.add_argument("--power-watts", type=float, required=True)
-    load.add_argument("--utilization-ratio", type=float, default=1.0)
+    load.add_argument("--utilisation-ratio", type=float, default=1.0)
     load.add_argument("--temperature-celsius", type=float, default=None)
     fault.add_argument("what", choices=["lost", "off-bus", "hang", "slow", *(code.name.lower() for code in NvmlReturn)])
     fault.add_argument("--call", choices=[call.name.lower() for call in Call], default=Call.ANY.name.lower())
@@ -67,7 +67,7 @@ def _show(simulator: NvmlSimulator) -> None:
 
 
 def _load(gpu: FakeGpu, given: argparse.Namespace) -> None:
-    gpu.set_load(power_watts=Watts(given.power_watts), utilization_ratio=Ratio(given.utilization_ratio))
+    gpu.set_load(power_watts=Watts(given.power_watts), utilisation_ratio=Ratio(given.utilisation_ratio))
     if given.temperature_celsius is not None:
         gpu.set_temperature(Celsius(given.temperature_celsius))
 

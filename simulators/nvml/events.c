@@ -126,7 +126,8 @@ static nvml_return wait_for(struct event_set *set, struct attachment *attachment
   for (;;) {
     if (next_xid(set, attachment, event)) return NVML_SUCCESS;
     nvml_return code = trouble(set, attachment);
-    if (code != NVML_SUCCESS) return code;
+    /* The Xid of a GPU that gets lost is told before the loss, also when both came between the two looks. */
+    if (code != NVML_SUCCESS) return next_xid(set, attachment, event) ? NVML_SUCCESS : code;
     if (atomic_load(&attachment->is_shut_down)) return NVML_UNINITIALIZED;
     uint64_t at_us = now_us();
     if (at_us >= until_us) return NVML_TIMEOUT;

@@ -91,7 +91,7 @@ class FakeGpu:
         """Return the draw of the moment: what the load wants, at most the limit."""
         return Watts(self._draw_mw() / MW_PER_W)
 
-    def set_load(self, *, power_watts: Watts, utilization_ratio: Ratio, memory_used_bytes: int | None = None) -> None:
+    def set_load(self, *, power_watts: Watts, utilisation_ratio: Ratio, memory_used_bytes: int | None = None) -> None:
         """Let the GPU want so much power and be so busy from now on; averages follow within a second."""
         with self._host.locked():
             state, now_us = self._state, _now_us()
@@ -103,7 +103,7 @@ class FakeGpu:
             state.utilization_before_percent = _slid(
                 state.utilization_before_percent, state.utilization_percent, busy_since_us
             )
-            state.utilization_percent = round(utilization_ratio * PERCENT)
+            state.utilization_percent = round(utilisation_ratio * PERCENT)
             state.utilization_changed_us = now_us
             if memory_used_bytes is not None:
                 state.memory_used_bytes = memory_used_bytes
@@ -167,8 +167,8 @@ class FakeGpu:
 
     def fall_off_the_bus(self) -> None:
         """Get lost with Xid 79, as a GPU does whose PCI Express link went down."""
-        self.lose()
         self._host.raise_xid(self.index, XID_FALLEN_OFF_THE_BUS)
+        self.lose()
 
     def recover(self) -> None:
         """Bring a lost GPU back as a reset does: handles from before stay lost, and the limit is the default again."""

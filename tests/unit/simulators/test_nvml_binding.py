@@ -105,7 +105,7 @@ def test_what_is_not_there_is_not_found(simulator: NvmlSimulator) -> None:
 
 def test_load_shows_at_once_and_averages_slide(simulator: NvmlSimulator, handle: Any) -> None:
     """The instant field follows the load; average power and utilisation are between old and new within their window."""
-    simulator.gpu(0).set_load(power_watts=Watts(600.0), utilization_ratio=Ratio(1.0), memory_used_bytes=GIB)
+    simulator.gpu(0).set_load(power_watts=Watts(600.0), utilisation_ratio=Ratio(1.0), memory_used_bytes=GIB)
     instant, average = nvml.nvmlDeviceGetFieldValues(
         handle, [nvml.NVML_FI_DEV_POWER_INSTANT, nvml.NVML_FI_DEV_POWER_AVERAGE]
     )
@@ -121,7 +121,7 @@ def test_load_shows_at_once_and_averages_slide(simulator: NvmlSimulator, handle:
 
 def test_memory_comes_in_both_versions(simulator: NvmlSimulator, handle: Any) -> None:
     """The first version counts the driver's reserve as used, the second tells it apart; another version is refused."""
-    simulator.gpu(0).set_load(power_watts=Watts(100.0), utilization_ratio=Ratio(0.5), memory_used_bytes=GIB)
+    simulator.gpu(0).set_load(power_watts=Watts(100.0), utilisation_ratio=Ratio(0.5), memory_used_bytes=GIB)
     first = nvml.nvmlDeviceGetMemoryInfo(handle)
     second = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
     assert (first.total, first.used) == (80 * GIB, GIB + GIB // 2)
@@ -157,7 +157,7 @@ def test_a_limit_is_taken_within_its_constraints(simulator: NvmlSimulator, handl
         with pytest.raises(nvml.NVMLError_InvalidArgument):
             nvml.nvmlDeviceSetPowerManagementLimit(handle, wrong)
     assert nvml.nvmlDeviceGetPowerManagementLimit(handle) == 700_000
-    simulator.gpu(0).set_load(power_watts=Watts(650.0), utilization_ratio=Ratio(1.0))
+    simulator.gpu(0).set_load(power_watts=Watts(650.0), utilisation_ratio=Ratio(1.0))
     nvml.nvmlDeviceSetPowerManagementLimit(handle, 300_000)
     assert simulator.gpu(0).power_limit_watts == 300.0
     assert simulator.gpu(0).power_watts == 300.0
@@ -171,7 +171,7 @@ def test_energy_never_runs_backwards(simulator: NvmlSimulator, handle: Any) -> N
     for limit_mw, power_watts in ((700_000, 700.0), (200_000, 300.0), (500_000, 90.0)):
         nvml.nvmlDeviceSetPowerManagementLimit(handle, limit_mw)
         time.sleep(0.02)
-        simulator.gpu(0).set_load(power_watts=Watts(power_watts), utilization_ratio=Ratio(1.0))
+        simulator.gpu(0).set_load(power_watts=Watts(power_watts), utilisation_ratio=Ratio(1.0))
         seen.append(nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
     assert seen == sorted(seen)
     assert seen[-1] > seen[0]
@@ -210,7 +210,7 @@ def test_models_differ_as_products_do(tmp_path: Path) -> None:
     with host(tmp_path, (A100, L40S)) as simulator:
         nvml.nvmlInit()
         a100, l40s = (nvml.nvmlDeviceGetHandleByIndex(index) for index in range(2))
-        simulator.gpu(0).set_load(power_watts=Watts(390.0), utilization_ratio=Ratio(1.0))
+        simulator.gpu(0).set_load(power_watts=Watts(390.0), utilisation_ratio=Ratio(1.0))
         assert nvml.nvmlDeviceGetPowerUsage(a100) == 390_000
         lacking: tuple[Callable[[], Any], ...] = (
             lambda: nvml.nvmlDeviceGetNvLinkState(l40s, 0),

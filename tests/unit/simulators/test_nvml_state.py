@@ -102,7 +102,7 @@ def test_a_limit_outlives_its_setter(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
     with NvmlSimulator(path) as again:
         assert again.gpu(0).power_limit_watts == 345.0
-        again.gpu(0).set_load(power_watts=Watts(700.0), utilization_ratio=Ratio(1.0))
+        again.gpu(0).set_load(power_watts=Watts(700.0), utilisation_ratio=Ratio(1.0))
         assert again.gpu(0).power_watts == 345.0
 
 
