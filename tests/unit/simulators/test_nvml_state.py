@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hcp.model.units import Ratio, Watts
-from simulators.nvml.__main__ import main, parser
 from simulators.nvml.build import COMPILERS, LIBRARY, NvmlBuildError, build_library, environment
+from simulators.nvml.cli import main, parser
 from simulators.nvml.layout import LAYOUT_WORD, Call, NvmlReturn, header
 from simulators.nvml.models import H100
 from simulators.nvml.state import NvmlSimulator, NvmlStateError
