@@ -14,7 +14,8 @@ import uvloop
 from rich.table import Table
 
 from bench.report import against, machine, p50_p99, show, table
-from controllers.executor import BUDGETS_MS, DeviceReport, Executor
+from bench.switching import bench_stack, phase_table
+from controllers.executor import DeviceReport, Executor
 from controllers.journal import connect, open_journal
 from controllers.machines import Machines
 from controllers.readings import Readings
@@ -24,8 +25,6 @@ from hcp.model.devices import DeviceMode
 from hcp.model.facilities import Fleet, Shard
 from hcp.model.ids import id_from_content
 from hcp.model.units import EpochMs
-from hcp.settings import load_settings
-from hcp.stack import default_cache_dir, running_stack
 
 SWITCHES: Final = 1_000
 SHARD_ROUNDS: Final = 10
@@ -92,20 +91,6 @@ def _command(shard: Shard, to_mode: DeviceMode, devices: tuple[int, ...], epoch:
     )
 
 
-def _phase_table(title: str, reports: Sequence[DeviceReport], limit_ms: float) -> Table:
-    columns = ("phase", "p50 ms", "p99 ms", "budget ms", "p99 / budget")
-    found = table(f"{title}, {len(reports)} switches", *columns)
-    for phase, budget_ms in BUDGETS_MS.items():
-        _row(found, phase, [report.phases_ms[phase] for report in reports], float(budget_ms))
-    _row(found, "total", [sum(report.phases_ms.values()) for report in reports], limit_ms)
-    return found
-
-
-def _row(to: Table, name: str, values: Sequence[float], limit_ms: float) -> None:
-    p50, p99 = p50_p99(values)
-    to.add_row(name, f"{p50:.2f}", f"{p99:.2f}", *against(p99, limit_ms))
-
-
 async def _shard_row(bench: Bench, shard_id: str, limit_ms: float, to: Table) -> None:
     totals: list[float] = []
     walls: list[float] = []
@@ -142,7 +127,7 @@ async def _bench(redis_url: str, state_dir: Path) -> None:
         ("ASIC, sleep to mining (accepted, read back)", ASIC_SHARD, DeviceMode.MINING, ASIC_MS_LIMIT),
     ):
         await readings.refresh(bench.machines.by_device_id(shard_id))
-        show(_phase_table(title, await bench.one_by_one(shard_id, mode), limit_ms))
+        show(phase_table(title, await bench.one_by_one(shard_id, mode), limit_ms))
     title = f"One command for 512 devices, {SHARD_ROUNDS} times"
     columns = (
         "shard",
@@ -164,10 +149,8 @@ async def _bench(redis_url: str, state_dir: Path) -> None:
 def main() -> None:
     """Start a stack, measure, print the tables."""
     show(machine())
-    settings = load_settings()
-    directory = settings.state_dir.absolute() / "stacks" / "bench-switch"
     with (
-        running_stack(directory, default_cache_dir(settings.cache_dir), keep=False) as addresses,
+        bench_stack("bench-switch") as addresses,
         tempfile.TemporaryDirectory() as state_dir,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):

@@ -146,10 +146,12 @@ class GpuLab:
     async def put_in(self, mode: DeviceMode) -> None:
         """Bring the device to a mode without the protocol, mended."""
         await self.mend()
-        for other in self.machine.modes:
-            if other is not mode:
-                ack = await self.machine.workload(other).pause(mode=PauseMode.KEEP, deadline_ms=5_000)
-                assert isinstance(ack, Applied), ack
+        for other in self.programs:
+            workload = self.machine.workload(other)
+            ack = await workload.activate(deadline_ms=5_000)  # answered: no order of before is left open
+            assert isinstance(ack, Applied), ack
+            ack = await workload.pause(mode=PauseMode.KEEP, deadline_ms=5_000)
+            assert isinstance(ack, Applied), ack
         ack = await self.machine.workload(mode).activate(deadline_ms=5_000)
         assert isinstance(ack, Applied), ack
 

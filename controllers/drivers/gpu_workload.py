@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from typing import Final
 
 from controllers.drivers.freezer import Hold, HoldState
-from controllers.ports import Ack, Applied, ObservedState, PauseMode, Proof, Unreachable
+from controllers.ports import Ack, Applied, ObservedState, PauseMode, Proof, Refused, Unreachable, Unsupported
 from hcp.clock import seconds
 
 API_MS_MAX: Final = 150
@@ -37,20 +37,29 @@ class HeldWorkload(ABC):
     def __init__(self, hold: Hold) -> None:
         """Fall back on `hold`."""
         self._hold = hold
+        self._has_open_order = False
 
     async def pause(self, *, mode: PauseMode, deadline_ms: int) -> Ack:
-        """Pause by the API; when it fails hold the process. What is held, or has ended, is paused."""
+        """Pause by the API; when it fails hold the process. What is held, or has ended, is paused.
+
+        An activation that was not answered may still be taken, long after: then the process is held as well, where
+        it can be, so that it does not wake beside another workload.
+        """
         deadline = Deadline(deadline_ms)
         if self._hold.state() in {HoldState.HELD, HoldState.GONE}:
             return Applied()
-        ack = await self.pause_by_api(mode=mode, deadline_ms=max(1, min(deadline_ms // 2, API_MS_MAX)))
-        if isinstance(ack, Applied):
+        ack = await self.pause_by_api(mode=mode, deadline_ms=self.pause_api_ms(deadline_ms))
+        if isinstance(ack, Applied) and not self._has_open_order:
             return ack
         forced = await self._hold.hold(deadline_ms=deadline.left_ms)
-        if isinstance(forced, Applied):
-            return forced
+        if isinstance(forced, Applied) or isinstance(ack, Applied):
+            return Applied()
         # A worse answer than the first must not hide it: whoever reads the detail wants to know both.
         return type(ack)(detail=f"{ack.detail}; {forced.detail}")
+
+    def pause_api_ms(self, deadline_ms: int) -> int:
+        """Return how much of a pause's deadline its API may use, at least 1 ms; the rest is for the hold."""
+        return max(1, min(deadline_ms // 2, API_MS_MAX))
 
     async def activate(self, *, deadline_ms: int) -> Ack:
         """Release the process where it is held, then resume by the API."""
@@ -64,7 +73,10 @@ class HeldWorkload(ABC):
                     return released
             case HoldState.FREE | HoldState.UNKNOWN:
                 pass
-        return await self.activate_by_api(deadline_ms=deadline.left_ms)
+        self._has_open_order = True  # until an answer says what became of it; a cancelled call leaves it so
+        ack = await self.activate_by_api(deadline_ms=deadline.left_ms)
+        self._has_open_order = not isinstance(ack, Applied | Refused | Unsupported)
+        return ack
 
     async def observed(self) -> ObservedState:
         """Look at the process first: held or ended, it does nothing, whatever its API would say."""

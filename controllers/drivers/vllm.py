@@ -29,6 +29,7 @@ from controllers.ports import (
 )
 
 CANARY_TOKENS_MAX: Final = 16
+HOLD_MS: Final = 50
 CANARY_READS: Final = 3
 """A canary must be the same so often before it is believed; a prompt that gives now this, now that is no canary."""
 PARTIAL_WAKE_VERSION_MIN: Final = (0, 24)
@@ -108,6 +109,12 @@ class VllmWorkload(HeldWorkload):
         super().__init__(hold_of(cgroup_dir=config.cgroup_dir, pid_file=config.pid_file))
         self._config = config
         self._api = Endpoint(session, url=config.url, token=config.api_key)
+
+    def pause_api_ms(self, deadline_ms: int) -> int:
+        """Moving weights takes its time and is no sign of a hung server: give it all but what a hold needs."""
+        if self._config.sleep_level == 0:
+            return super().pause_api_ms(deadline_ms)
+        return max(deadline_ms // 2, deadline_ms - HOLD_MS, 1)
 
     async def pause_by_api(self, *, mode: PauseMode, deadline_ms: int) -> Ack:
         """Pause scheduling, or sleep where configuration says so, and read it back."""

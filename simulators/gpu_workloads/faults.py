@@ -16,6 +16,7 @@ HANG_SECONDS: Final = 3_600.0
 """A hung call is answered after its caller has long given up."""
 FAULTS_MAX: Final = 16
 CRASH_STATUS: Final = 70
+CLIENT_GONE_STATUS: Final = 499
 
 
 class FaultKind(StrEnum):
@@ -24,7 +25,7 @@ class FaultKind(StrEnum):
     HANG = "hang"
     """The call is taken and never answered."""
     SLOW = "slow"
-    """The call is answered late, by `delay_ms`."""
+    """The call takes effect, and is answered, late by `delay_ms`, whether its client still waits or not."""
     REFUSE = "refuse"
     """The call is answered with 503."""
     RESET = "reset"
@@ -104,8 +105,15 @@ _OF_CALLS: Final = (FaultKind.HANG, FaultKind.SLOW, FaultKind.REFUSE, FaultKind.
 
 def fault_middleware(faults: Faults) -> Middleware:
     """Return the middleware that lets the calls of the real API go wrong."""
+    under_way: set[asyncio.Task[web.StreamResponse]] = set()
 
     @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await meet(request, handler)
+        except ConnectionResetError:
+            return web.Response(status=CLIENT_GONE_STATUS)  # nobody reads it: its client gave up and went
+
     async def meet(request: web.Request, handler: Handler) -> web.StreamResponse:
         fault = faults.take(*_OF_CALLS, path=request.path)
         if fault is None:
@@ -118,10 +126,20 @@ def fault_middleware(faults: Faults) -> Middleware:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response(status=500)
-        await asyncio.sleep(HANG_SECONDS if fault.kind is FaultKind.HANG else fault.delay_ms / 1_000)
-        return await handler(request)
+        if fault.kind is FaultKind.HANG:
+            await asyncio.sleep(HANG_SECONDS)
+        call = asyncio.create_task(_late(request, handler, fault.delay_ms))
+        under_way.add(call)
+        call.add_done_callback(under_way.discard)
+        return await asyncio.shield(call)
 
-    return meet
+    return guarded
+
+
+async def _late(request: web.Request, handler: Handler, delay_ms: int) -> web.StreamResponse:
+    await request.read()  # its client may be gone when it is wanted
+    await asyncio.sleep(delay_ms / 1_000)
+    return await handler(request)
 
 
 class _Asked(msgspec.Struct, frozen=True):

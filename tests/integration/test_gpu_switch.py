@@ -1,5 +1,7 @@
 """The switch protocol over real processes and a real Redis: mining to inference and back, and whatever goes wrong."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from tests.gpu_lab import DEVICE, SHARD, GpuLab, gpu_lab
 
 pytestmark = pytest.mark.services
 MINING, INFERENCE, IDLE = DeviceMode.MINING, DeviceMode.AI_INFERENCE, DeviceMode.IDLE
+LATE_MS = 800
+"""Later than any step may take."""
 Hook = Callable[[str, str], Awaitable[None]]
 
 
@@ -141,13 +145,29 @@ async def test_process_that_crashes_at_its_activation_is_rolled_back(rig: Rig) -
 
 @pytest.mark.parametrize("path", ["/resume", "/v1/completions", ""])
 async def test_hung_target_is_rolled_back_and_held(rig: Rig, path: str) -> None:
-    """A server that hangs is held by force where it does not even pause, and mining goes on."""
+    """A server that hangs is held where it does not pause or may still wake, and mining goes on."""
     await rig.begin_in(MINING)
     await rig.lab.fault(rig.lab.server, f"hang:{path}")
     report = await rig.execute(rig.lab.command(INFERENCE, from_mode=MINING))
     assert (report.outcome, report.mode) == (DeviceOutcome.ROLLED_BACK, MINING)
-    assert (rig.lab.server.hold.state() is HoldState.HELD) is (path == "")
+    assert (rig.lab.server.hold.state() is HoldState.HELD) is (path != "/v1/completions")
     assert await rig.lab.active() == (MINING,)
+
+
+@pytest.mark.parametrize(("to_mode", "path"), [(INFERENCE, "/resume"), (MINING, "/json_rpc")])
+async def test_order_that_takes_effect_late_does_not_wake_a_second_workload(
+    rig: Rig, to_mode: DeviceMode, path: str
+) -> None:
+    """An activation given up and rolled back is still in the program's queue: the process is held before it is met."""
+    from_mode = MINING if to_mode is INFERENCE else INFERENCE
+    await rig.begin_in(from_mode)
+    await rig.lab.fault(rig.lab.programs[to_mode], f"slow:{path}:1:{LATE_MS}")
+    began = time.monotonic()
+    report = await rig.execute(rig.lab.command(to_mode, from_mode=from_mode))
+    assert (report.outcome, report.mode) == (DeviceOutcome.ROLLED_BACK, from_mode)
+    while time.monotonic() - began < 2 * LATE_MS / 1_000:
+        assert await rig.lab.active() == (from_mode,)
+        await asyncio.sleep(0.05)
 
 
 async def test_hung_source_is_held_and_the_switch_goes_on(rig: Rig) -> None:

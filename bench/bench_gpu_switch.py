@@ -1,0 +1,218 @@
+"""A GPU switch on real processes: p50 and p99 of the whole and of each phase, pre-warm, and recovery under faults.
+
+Run: `.venv/bin/python -m bench.bench_gpu_switch` (starts a stack, a miner and an inference server of its own).
+`--switches 100 --trials 10` for a short look; `--only plain` (neighbour, always, cuda, prewarm, faults) for a part.
+"""
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from rich.table import Table
+
+from bench.gpu_faults import Proving, Trial, crashes, faults
+from bench.report import machine, p50_p99, show, table
+from bench.switching import add_timing, bench_stack, phase_table
+from controllers.executor import DeviceReport, Executor
+from controllers.journal import connect, open_journal
+from controllers.ports import Ack, Applied, PauseMode, Proven
+from controllers.readings import Readings
+from hcp.model.commands import DeviceOutcome
+from hcp.model.devices import DeviceMode
+from tests.gpu_lab import DEVICE, GpuLab, gpu_lab
+
+SWITCHES: Final = 1_000
+TRIALS: Final = 100
+PREWARM_ROUNDS: Final = 30
+PREWARM_WEIGHTS_MB: Final = 256
+GOAL_MS: Final = 100.0
+NEIGHBOUR_GOAL_MS: Final = 200.0
+REFRESH_SECONDS: Final = 5.0
+DEADLINE_MS: Final = 10_000
+PARTS: Final = ("plain", "neighbour", "always", "cuda", "prewarm", "faults")
+_OTHER: Final = {DeviceMode.MINING: DeviceMode.AI_INFERENCE, DeviceMode.AI_INFERENCE: DeviceMode.MINING}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One measured run of switches there and back.
+
+    Attributes:
+        name: In words, for the titles.
+        goal_ms: What p99 of the whole must stay below.
+        fsync: Redis' appendfsync.
+        has_neighbour: Whether a process beside eats one core.
+        miner_options: Command line of the miner.
+    """
+
+    name: str
+    goal_ms: float
+    fsync: str = "everysec"
+    has_neighbour: bool = False
+    miner_options: tuple[str, ...] = ()
+
+
+RUNS: Final = {
+    "plain": Run(name="fsync everysec", goal_ms=GOAL_MS),
+    "neighbour": Run(name="a neighbour eats one core", goal_ms=NEIGHBOUR_GOAL_MS, has_neighbour=True),
+    "always": Run(name="fsync always", goal_ms=GOAL_MS, fsync="always"),
+    "cuda": Run(name="miner looks every 200 ms, as CUDA workers", goal_ms=GOAL_MS, miner_options=("--poll-ms", "200")),
+}
+
+
+@contextmanager
+def neighbour() -> Iterator[None]:
+    """Run a process that eats one core."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def _measure(run: Run, redis_url: str, directory: Path, switches: int) -> None:
+    redis = connect(redis_url)
+    await redis.flushdb()
+    await redis.config_set("appendfsync", run.fsync)
+    reports: dict[DeviceMode, list[DeviceReport]] = {mode: [] for mode in _OTHER}
+    with neighbour() if run.has_neighbour else nullcontext():
+        async with gpu_lab(directory, miner_options=run.miner_options, server_options=("--own-load",)) as lab:
+            readings = Readings()
+            executor = Executor(journal=await open_journal(redis), readings=readings)
+            await lab.put_in(DeviceMode.MINING)
+            read_s = -REFRESH_SECONDS
+            for _ in range(switches):
+                for from_mode, to_mode in _OTHER.items():
+                    if time.monotonic() - read_s > REFRESH_SECONDS:
+                        await readings.refresh({DEVICE: lab.machine})
+                        read_s = time.monotonic()
+                    order = lab.command(to_mode, from_mode=from_mode)
+                    reports[to_mode] += await executor.execute(order, {0: lab.machine})
+    await redis.config_set("appendfsync", "everysec")
+    await redis.aclose()
+    for to_mode, found in reports.items():
+        _show_run(run, to_mode, found)
+
+
+def _show_run(run: Run, to_mode: DeviceMode, reports: Sequence[DeviceReport]) -> None:
+    committed = [report for report in reports if report.outcome is DeviceOutcome.COMMITTED]
+    if len(committed) > 1:
+        show(phase_table(f"{_OTHER[to_mode]} to {to_mode}, {run.name}", committed, run.goal_ms))
+    others = [
+        f"{report.outcome}: {report.detail}" for report in reports if report.outcome is not DeviceOutcome.COMMITTED
+    ]
+    show(f"{len(committed)} of {len(reports)} committed; {'; '.join(sorted(set(others))[:3])}")
+
+
+async def _prewarm(directory: Path, rounds: int) -> None:
+    """Measure an activation from sleep level 1 with and without a pre-warm, and the pre-warm itself."""
+    options = ("--weights-mb", str(PREWARM_WEIGHTS_MB))
+    taken: dict[str, list[float]] = {"sleep": [], "cold": [], "prewarm": [], "warm": [], "resident": []}
+    async with gpu_lab(directory, server_options=options, sleep_level=1) as lab:
+        for _ in range(rounds):
+            taken["sleep"].append(await _sleep(lab))
+            taken["cold"].append(await _activate(lab))
+            await _sleep(lab)
+            taken["prewarm"].append(await _timed(lab.inference.prewarm(deadline_ms=DEADLINE_MS)))
+            taken["warm"].append(await _activate(lab))
+    async with gpu_lab(directory, server_options=options) as lab:
+        for _ in range(rounds):
+            await _sleep(lab)
+            taken["resident"].append(await _activate(lab))
+    cold_p99 = p50_p99(taken["cold"])[1]
+    found = table(
+        f"{PREWARM_WEIGHTS_MB} MB of weights, {rounds} times", "what", "p50 ms", "p99 ms", "cold p99 ms", "p99 / cold"
+    )
+    for name, words in (
+        ("sleep", "pause into sleep level 1"),
+        ("cold", "activate and verify, asleep"),
+        ("prewarm", "pre-warm, ahead of the switch"),
+        ("warm", "activate and verify, pre-warmed"),
+        ("resident", "activate and verify, never asleep"),
+    ):
+        add_timing(found, words, taken[name], cold_p99)
+    show(found)
+
+
+async def _sleep(lab: GpuLab) -> float:
+    return await _timed(lab.inference.pause(mode=PauseMode.KEEP, deadline_ms=DEADLINE_MS))
+
+
+async def _activate(lab: GpuLab) -> float:
+    began = time.perf_counter()
+    await _timed(lab.inference.activate(deadline_ms=DEADLINE_MS))
+    proof = await lab.inference.verify(deadline_ms=DEADLINE_MS)
+    assert isinstance(proof, Proven), proof
+    return (time.perf_counter() - began) * 1_000
+
+
+async def _timed(order: Awaitable[Ack]) -> float:
+    began = time.perf_counter()
+    ack = await order
+    assert ack == Applied(), ack
+    return (time.perf_counter() - began) * 1_000
+
+
+async def _faults(redis_url: str, directory: Path, trials: int) -> None:
+    async with gpu_lab(directory, server_options=("--weights-mb", "4", "--own-load")) as lab:
+        proving = Proving(lab, redis_url)
+        for title, kinds in (("Crash of the controller", crashes()), ("Faults", faults())):
+            show(await _fault_table(title, proving, kinds, trials))
+        await proving.close()
+
+
+async def _fault_table(title: str, proving: Proving, kinds: Sequence[Trial], trials: int) -> Table:
+    columns = ("what", "committed", "rolled back", "quarantined", "not as stated", "active at once, most")
+    found = table(f"{title}, each {trials} times", *columns)
+    wrong: list[str] = []
+    for trial in kinds:
+        ended = await proving.prove(trial, trials)
+        counts = [
+            str(ended.outcomes[outcome])
+            for outcome in (DeviceOutcome.COMMITTED, DeviceOutcome.ROLLED_BACK, DeviceOutcome.QUARANTINED)
+        ]
+        found.add_row(trial.name, *counts, str(len(ended.wrong)), str(ended.active_max))
+        wrong += [f"{trial.name}: {each}" for each in ended.wrong[:2]]
+    show(*wrong)
+    return found
+
+
+async def _bench(redis_url: str, directory: Path, args: argparse.Namespace) -> None:
+    for part in args.only or PARTS:
+        if part in RUNS:
+            await _measure(RUNS[part], redis_url, directory, args.switches)
+        elif part == "prewarm":
+            await _prewarm(directory, min(PREWARM_ROUNDS, args.switches))
+        else:
+            await _faults(redis_url, directory, args.trials)
+
+
+def main() -> None:
+    """Start a stack, measure, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--switches", type=int, default=SWITCHES, help="each way")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="of each crash and each fault")
+    parser.add_argument("--only", choices=PARTS, action="append", help="a part; may be given again")
+    args = parser.parse_args()
+    show(machine())
+    with (
+        bench_stack("bench-gpu-switch") as addresses,
+        tempfile.TemporaryDirectory() as directory,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_bench(addresses.redis_url, Path(directory), args))
+    show(machine())
+
+
+if __name__ == "__main__":
+    main()
