@@ -35,6 +35,8 @@ UNSUPPORTED_CODES: Final = frozenset(
     }
 )
 """This product or driver has no such thing, now or later."""
+_CLEAR_CODES: Final = UNSUPPORTED_CODES | {pynvml.NVML_ERROR_NO_PERMISSION}
+"""With these, asking again changes nothing."""
 _MEMBERS: Final = {
     pynvml.NVML_VALUE_TYPE_DOUBLE: "dVal",
     pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: "uiVal",
@@ -61,6 +63,8 @@ class Budget:
         self.begun_s = time.monotonic()
         self._until_s = self.begun_s + deadline_ms / 1_000
         self.call_name = "the queue"
+        self.is_unclear = False
+        """Whether a value was refused for another reason than that there is none: asking again may give it."""
 
     @property
     def left_s(self) -> float:
@@ -108,7 +112,30 @@ def optional(budget: Budget, *ways: tuple[Any, ...]) -> Any:  # noqa: ANN401  # 
         except NvmlError as error:
             if code_of(error) in FATAL_CODES:
                 raise
+            budget.is_unclear |= code_of(error) not in _CLEAR_CODES
     return None
+
+
+def find_handle(budget: Budget, uuid: str, index: int | None) -> Handle:
+    """Return the handle of a GPU, by the index it had while it still has it, else by a search for its UUID.
+
+    The search initialises other GPUs on its way and fails when any of them has fallen off the bus (nvml.h on
+    nvmlDeviceGetHandleByUUID): it would let one GPU's trouble be another's. An index concerns its own GPU alone.
+
+    Raises:
+        NvmlError: It is lost or not found.
+        AbandonedError: The budget was spent on the way.
+    """
+    if index is not None:
+        try:
+            handle: Handle = call(budget, "nvmlDeviceGetHandleByIndex", index)
+            if call(budget, "nvmlDeviceGetUUID", handle) == uuid:
+                return handle
+        except NvmlError as error:
+            if code_of(error) != pynvml.NVML_ERROR_INVALID_ARGUMENT:  # there are fewer GPUs than there were
+                raise
+    found: Handle = call(budget, "nvmlDeviceGetHandleByUUID", uuid)
+    return found
 
 
 def fields(budget: Budget, handle: Handle, wanted: Sequence[Field]) -> dict[Field, float | None]:

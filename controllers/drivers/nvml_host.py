@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from controllers.drivers.nvml_api import LOST_CODES, Budget, Handle, NvmlError, call, code_of, optional
+from controllers.drivers.nvml_api import LOST_CODES, Budget, Handle, NvmlError, call, code_of, find_handle, optional
 from controllers.drivers.nvml_lanes import Lane, LaneTimeoutError
 from controllers.drivers.nvml_reader import read_facts, read_gpu
 from controllers.drivers.nvml_reading import GpuFacts, GpuReading
@@ -62,10 +62,11 @@ class GpuMissing:
 class Gpu:
     """One GPU behind its lane; its handle is found when first needed and again after a loss."""
 
-    def __init__(self, uuid: str, lane: Lane) -> None:
-        """Take over the lane."""
+    def __init__(self, uuid: str, lane: Lane, *, index: int | None = None) -> None:
+        """Take over the lane; the index is the driver's, as long as nothing changes."""
         self.uuid = uuid
         self.lane = lane
+        self.index = index
         self._handle: Handle | None = None
         self._facts: GpuFacts | None = None
 
@@ -89,10 +90,14 @@ class Gpu:
             raise GpuUnreachableError(f"{self.uuid} must answer, said: {error}", code=code_of(error)) from error
 
     def facts(self, budget: Budget, handle: Handle) -> GpuFacts:
-        """Return what stays, read once a handle; for work in the lane."""
-        if self._facts is None:
-            self._facts = read_facts(budget, handle)
-        return self._facts
+        """Return what stays, read once a handle, and again while an answer was unclear; for work in the lane."""
+        if self._facts is not None:
+            return self._facts
+        was_unclear, budget.is_unclear = budget.is_unclear, False
+        facts = read_facts(budget, handle)
+        self._facts = None if budget.is_unclear else facts
+        budget.is_unclear |= was_unclear
+        return facts
 
     def _with_handle(self, budget: Budget, work: Callable[[Budget, Handle], Result]) -> Result:
         was_kept = self._handle is not None
@@ -106,7 +111,7 @@ class Gpu:
     def _once(self, budget: Budget, work: Callable[[Budget, Handle], Result]) -> Result:
         try:
             if self._handle is None:
-                self._handle = call(budget, "nvmlDeviceGetHandleByUUID", self.uuid)
+                self._handle = find_handle(budget, self.uuid, self.index)
             return work(budget, self._handle)
         except NvmlError as error:
             if code_of(error) in LOST_CODES:
@@ -175,7 +180,8 @@ class NvmlHost:
         """
         if self.watcher is not None:
             raise ValueError("a host must be watched once, was watched")
-        self.watcher = XidWatcher(uuids=self.uuids, on_event=on_event, clock=self._clock, wait_ms=wait_ms)
+        indexes = {uuid: gpu.index for uuid, gpu in self._gpus.items()}
+        self.watcher = XidWatcher(indexes=indexes, on_event=on_event, clock=self._clock, wait_ms=wait_ms)
         self.watcher.start()
         return self.watcher
 
@@ -194,10 +200,13 @@ class NvmlHost:
         for index in range(len(self._finders), min(count, GPUS_MAX)):
             self._finders[index] = Lane(f"GPU {index}")
         found = await asyncio.gather(*(_uuid(lane, index, deadline_ms) for index, lane in self._finders.items()))
-        for lane, answer in zip(self._finders.values(), found, strict=True):
-            if isinstance(answer, str) and answer not in self._gpus:
+        for (index, lane), answer in zip(self._finders.items(), found, strict=True):
+            if isinstance(answer, GpuMissing):
+                continue
+            if answer not in self._gpus:
                 lane.name = answer
                 self._gpus[answer] = Gpu(answer, lane)
+            self._gpus[answer].index = index
         self.missing = tuple(answer for answer in found if isinstance(answer, GpuMissing))
         for gpu in self.missing:
             log.warning("gpu_missing", index=gpu.index, detail=gpu.detail)

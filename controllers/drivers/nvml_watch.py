@@ -2,14 +2,13 @@
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import pynvml  # type: ignore[import-untyped]
 import structlog
 
-from controllers.drivers.nvml_api import NvmlError, code_of
+from controllers.drivers.nvml_api import AbandonedError, Budget, NvmlError, code_of, find_handle
 from controllers.drivers.nvml_lanes import ended
 from controllers.drivers.nvml_xid import GpuBack, GpuLost, HealthEvent, XidSeen
 from hcp.clock import Clock, seconds, wall_ms
@@ -20,6 +19,8 @@ WAIT_MS: Final = 250
 """One wait for an event, and so how long an idle watcher takes to end."""
 RETRY_MS: Final = 1_000
 """Between two tries to register a GPU that is lost."""
+FIND_DEADLINE_MS: Final = 5_000
+"""To find a GPU before its events are registered."""
 XIDS_KEPT_MAX: Final = 32
 """Last Xids kept for the readings of a GPU."""
 _XID: Final = pynvml.nvmlEventTypeXidCriticalError
@@ -31,7 +32,7 @@ class XidWatcher:
     def __init__(
         self,
         *,
-        uuids: Iterable[str],
+        indexes: Mapping[str, int | None],
         on_event: Callable[[HealthEvent], None],
         clock: Clock = wall_ms,
         wait_ms: int = WAIT_MS,
@@ -40,7 +41,7 @@ class XidWatcher:
         """Prepare to tell `on_event`, in the thread of the running loop, of every Xid, loss and return.
 
         Args:
-            uuids: GPUs to watch.
+            indexes: GPUs to watch by UUID, with the index that the driver gives them, where it is known.
             on_event: Must not block; an Xid storm calls it once for each.
             clock: Time of the events.
             wait_ms: Bound of one wait.
@@ -53,10 +54,11 @@ class XidWatcher:
         self._stop = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._lost: set[str] = set()
-        self._recent: dict[str, deque[XidSeen]] = {uuid: deque(maxlen=XIDS_KEPT_MAX) for uuid in uuids}
+        self._indexes = dict(indexes)
+        self._recent: dict[str, tuple[XidSeen, ...]] = dict.fromkeys(self._indexes, ())
         self._threads = tuple(
             threading.Thread(target=self._watch, args=(uuid,), name=f"nvml-xid-{uuid}", daemon=True)
-            for uuid in self._recent
+            for uuid in self._indexes
         )
 
     def start(self) -> None:
@@ -66,7 +68,7 @@ class XidWatcher:
 
     def recent(self, uuid: str) -> tuple[XidSeen, ...]:
         """Return the last Xids of a GPU, oldest first."""
-        return tuple(self._recent.get(uuid, ()))
+        return self._recent.get(uuid, ())
 
     async def close(self, *, deadline_ms: int) -> bool:
         """End every thread after its wait; tell whether all did by then (one in a hung call does not)."""
@@ -77,8 +79,8 @@ class XidWatcher:
         while not self._stop.is_set():
             try:
                 self._watch_until_trouble(uuid)
-            except NvmlError as error:
-                if code_of(error) == pynvml.NVML_ERROR_NOT_SUPPORTED:
+            except (NvmlError, AbandonedError) as error:
+                if isinstance(error, NvmlError) and code_of(error) == pynvml.NVML_ERROR_NOT_SUPPORTED:
                     log.warning("gpu_tells_no_xids", uuid=uuid)
                     return
                 if uuid not in self._lost:
@@ -89,7 +91,8 @@ class XidWatcher:
     def _watch_until_trouble(self, uuid: str) -> None:
         events = pynvml.nvmlEventSetCreate()
         try:
-            pynvml.nvmlDeviceRegisterEvents(pynvml.nvmlDeviceGetHandleByUUID(uuid), _XID, events)
+            handle = find_handle(Budget(deadline_ms=FIND_DEADLINE_MS), uuid, self._indexes[uuid])
+            pynvml.nvmlDeviceRegisterEvents(handle, _XID, events)
             if uuid in self._lost:
                 self._lost.discard(uuid)
                 self._tell(GpuBack(uuid=uuid, seen_at_ms=self._clock()))
@@ -107,7 +110,7 @@ class XidWatcher:
             return
         if event.eventType & _XID:
             seen = XidSeen(uuid=uuid, xid=int(event.eventData), seen_at_ms=self._clock())
-            self._recent[uuid].append(seen)
+            self._recent[uuid] = (*self._recent[uuid], seen)[-XIDS_KEPT_MAX:]  # replaced whole: read in other threads
             self._tell(seen)
 
     def _tell(self, event: HealthEvent) -> None:

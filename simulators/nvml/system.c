@@ -84,15 +84,30 @@ EXPORT nvml_return nvmlDeviceGetHandleByIndex_v2(unsigned index, nvml_device *de
 
 typedef bool (*matcher)(const struct gpu_state *gpu, const void *wanted);
 
-static nvml_return handle_where(matcher is_wanted, const void *wanted, nvml_device *device) {
+/* A search initialises the GPUs on its way, so that a slow one delays it, and nvml.h says that it fails when ANY GPU has
+   fallen off the bus. By PCI address nothing is searched. */
+static nvml_return pass_by(struct attachment *attachment, uint32_t index) {
+  nvml_return code = meet_faults(attachment, &attachment->host->gpus[index], CALL_HANDLE);
+  return code == NVML_GPU_IS_LOST ? code : NVML_SUCCESS;
+}
+
+static nvml_return handle_where(matcher is_wanted, const void *wanted, bool is_searched, nvml_device *device) {
   if (wanted == NULL) return NVML_INVALID_ARGUMENT;
   struct attachment *attachment = hold();
   if (attachment == NULL) return NVML_UNINITIALIZED;
   nvml_return code = NVML_NOT_FOUND;
-  for (uint32_t index = 0; index < attachment->host->gpu_count && code == NVML_NOT_FOUND; index++)
-    if (is_wanted(&attachment->host->gpus[index], wanted)) code = handle_at(attachment, index, device);
+  bool is_found = false, any_is_lost = false;
+  for (uint32_t index = 0; index < attachment->host->gpu_count; index++) {
+    if (is_wanted(&attachment->host->gpus[index], wanted)) {
+      code = handle_at(attachment, index, device);
+      is_found = true;
+    } else if (is_searched && !is_found) {
+      any_is_lost |= pass_by(attachment, index) != NVML_SUCCESS;
+    }
+    any_is_lost |= is_searched && attachment->host->gpus[index].is_lost;
+  }
   let_go(attachment);
-  return code;
+  return any_is_lost ? NVML_GPU_IS_LOST : code;
 }
 
 static bool has_uuid(const struct gpu_state *gpu, const void *uuid) { return strcmp(gpu->uuid, uuid) == 0; }
@@ -108,11 +123,11 @@ static bool is_at(const struct gpu_state *gpu, const void *wanted) {
 }
 
 EXPORT nvml_return nvmlDeviceGetHandleByUUID(const char *uuid, nvml_device *device) {
-  return handle_where(has_uuid, uuid, device);
+  return handle_where(has_uuid, uuid, true, device);
 }
 
 EXPORT nvml_return nvmlDeviceGetHandleBySerial(const char *serial, nvml_device *device) {
-  return handle_where(has_serial, serial, device);
+  return handle_where(has_serial, serial, true, device);
 }
 
 /* Both "00000000:1A:00.0" and "1A:00.0" are understood. */
@@ -123,7 +138,7 @@ EXPORT nvml_return nvmlDeviceGetHandleByPciBusId_v2(const char *id, nvml_device 
     place.domain = 0;
     if (sscanf(id, "%x:%x", &place.bus, &place.device) != 2) return NVML_INVALID_ARGUMENT;
   }
-  return handle_where(is_at, &place, device);
+  return handle_where(is_at, &place, false, device);
 }
 
 EXPORT nvml_return nvmlDeviceGetIndex(nvml_device device, unsigned *index) {

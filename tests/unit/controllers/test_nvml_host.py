@@ -19,7 +19,7 @@ from controllers.drivers.nvml_lanes import WAITING_MAX, Lane, LaneTimeoutError
 from controllers.drivers.nvml_reading import GpuReading
 from controllers.ports import Applied
 from hcp.model.units import Watts
-from simulators.nvml.layout import NvmlReturn
+from simulators.nvml.layout import Call, NvmlReturn
 from simulators.nvml.models import H100
 from tests.nvml_lab import host, loaded
 from tests.unit.controllers.nvml_world import World, eventually, world
@@ -129,6 +129,34 @@ async def test_a_gpu_lost_at_the_start_hides_only_itself(tmp_path: Path) -> None
         assert (await opened.read(simulator.gpu(1).uuid, deadline_ms=DEADLINE_MS)).power.instant_watts == 70.0
         assert await opened.close(deadline_ms=DEADLINE_MS)
         assert _threads() == []
+
+
+async def test_a_lost_gpu_keeps_no_other_from_coming_back(tmp_path: Path) -> None:
+    """Searching by UUID fails while any GPU is lost, and waits for one that hangs; each is found by its own index."""
+    async with world(tmp_path, (H100,) * 3) as made:
+        lost, hung, back = made.simulator.gpus
+        lost.lose()
+        hung.ask_hang(call=Call.HANDLE)
+        back.lose()
+        back.recover()
+        assert (await made.device(2).reading()).facts.uuid == back.uuid
+        with pytest.raises(GpuUnreachableError, match="GPU is lost"):
+            await made.device(0).reading()
+
+
+async def test_a_gpu_that_was_renumbered_is_found_by_uuid(eight: World) -> None:
+    """The index it had may be another's by now, or none: then its UUID is searched for."""
+    for uuid, wrong in zip(eight.nvml.uuids[:2], (5, 99), strict=True):
+        gpu = eight.nvml.gpu(uuid)
+        gpu.index = wrong
+        assert (await eight.nvml.read(uuid, deadline_ms=DEADLINE_MS)).facts.uuid == uuid
+
+
+async def test_an_unclear_fact_is_asked_for_again(eight: World) -> None:
+    """A passing error of one call must not leave a GPU without its constraints for good."""
+    eight.simulator.gpu(0).ask_fault(NvmlReturn.UNKNOWN, call=Call.LIMIT_CONSTRAINTS, times=1)
+    facts = [(await eight.device(0).reading()).facts.power_limit_min_watts for _ in range(2)]
+    assert facts == [None, 200.0]
 
 
 async def test_the_pool_is_bounded(eight: World) -> None:

@@ -38,7 +38,11 @@ class Watching:
     def __init__(self, made: World) -> None:
         self.told: list[HealthEvent] = []
         self.watcher = XidWatcher(
-            uuids=made.nvml.uuids, on_event=self.told.append, clock=lambda: NOW_MS, wait_ms=20, retry_ms=1
+            indexes=dict.fromkeys(made.nvml.uuids),
+            on_event=self.told.append,
+            clock=lambda: NOW_MS,
+            wait_ms=20,
+            retry_ms=1,
         )
 
     async def started(self, *, sets: int = 2) -> "Watching":
@@ -142,6 +146,20 @@ async def test_an_error_of_the_wait_is_tried_again(two: World) -> None:
     two.simulator.gpu(0).ask_fault(NvmlReturn.UNKNOWN, call=Call.EVENT_WAIT, times=1)
     await eventually(lambda: [type(event) for event in watching.told] == [GpuLost, GpuBack])
     await watching.close()
+
+
+async def test_a_lost_neighbour_does_not_keep_a_gpu_from_being_watched(two: World) -> None:
+    """A search by UUID fails while any GPU is lost; by its index a GPU is found all the same."""
+    two.simulator.gpu(0).lose()
+    told: list[HealthEvent] = []
+    two.nvml.watch(told.append)
+    first, second = two.nvml.uuids
+    await eventually(lambda: [type(event) for event in told] == [GpuLost])
+    assert told[0].uuid == first
+    await eventually(lambda: loaded().hcp_nvml_event_sets_open() == 1)
+    two.simulator.raise_xid(1, 31)
+    await eventually(lambda: len(told) == 2)
+    assert [one.xid for one in two.nvml.recent_xids(second)] == [31]
 
 
 FATAL = (48, 62, 64, 74, 79, 95, 109, 119, 120, 140)

@@ -256,6 +256,20 @@ def test_a_lost_gpu_needs_a_new_handle(simulator: NvmlSimulator, handle: Any) ->
     assert nvml.nvmlDeviceGetPowerManagementLimit(fresh) == 700_000
 
 
+def test_a_search_fails_while_any_gpu_is_lost(simulator: NvmlSimulator) -> None:
+    """As nvml.h says of UUID and serial; an index or a PCI address concerns its own GPU alone."""
+    simulator.gpu(1).lose()
+    searches: tuple[Callable[[], Any], ...] = (
+        lambda: nvml.nvmlDeviceGetHandleByUUID(simulator.gpu(0).uuid),
+        lambda: nvml.nvmlDeviceGetHandleBySerial("1654923000000"),
+    )
+    for search in searches:
+        with pytest.raises(nvml.NVMLError_GpuIsLost):
+            search()
+    for found in (nvml.nvmlDeviceGetHandleByIndex(0), nvml.nvmlDeviceGetHandleByPciBusId("00000000:10:00.0")):
+        assert nvml.nvmlDeviceGetIndex(found) == 0
+
+
 def test_a_slow_call_takes_its_time(simulator: NvmlSimulator, handle: Any) -> None:
     """At least as long as asked for; calls of other kinds are answered, also beside one that never is."""
     simulator.gpu(0).ask_slow(60, call=Call.MIG)
