@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar, assert_never
 
 from controllers.journal import Answer, Begun, Finished, Journal
+from controllers.limits import UNBOUND, PowerStep, SwitchLimits
 from controllers.ports import Applied, Disproven, Machine, PauseMode, Proven, observed_mode
 from controllers.readings import Readings
 from hcp.clock import seconds
@@ -36,6 +37,9 @@ SHARD_MS_MAX: Final = 10_000
 """No device of a shard begins later than this after the command; the rest is answered `expired`."""
 DEVICES_AT_ONCE_MAX: Final = 128
 TEMPERATURE_CELSIUS_MAX: Final = 95.0
+"""Of hardware that does not say where it begins to slow itself."""
+TEMPERATURE_MARGIN_CELSIUS: Final = 5.0
+"""So far below that point a device must be to be started."""
 
 Value = TypeVar("Value")
 StepHook = Callable[[str, str], Awaitable[None]]
@@ -68,6 +72,7 @@ class _Switch:
     command: ControllerCommand
     row: int
     from_mode: DeviceMode
+    power_step: PowerStep
     phases_ms: dict[str, float]
     settled_ms: float | None = None
     touched: bool = False
@@ -95,13 +100,19 @@ class Executor:
         self._slots = asyncio.Semaphore(DEVICES_AT_ONCE_MAX)
 
     async def execute(
-        self, command: ControllerCommand, machines: Mapping[int, Machine], *, is_expired: bool = False
+        self,
+        command: ControllerCommand,
+        machines: Mapping[int, Machine],
+        *,
+        limits: SwitchLimits = UNBOUND,
+        is_expired: bool = False,
     ) -> list[DeviceReport]:
         """Switch every device of a command and return a report for each, in the command's order.
 
         Args:
             command: Checked against the fleet.
             machines: By device index; a device without one is answered `unknown_device`.
+            limits: Of the hardware, for this switch.
             is_expired: Too old to act on: only what is already done is answered as done.
 
         Raises:
@@ -109,14 +120,16 @@ class Executor:
         """
         began = time.perf_counter()
         known = [row for row, index in enumerate(command.device_indexes) if index in machines]
-        answers = await self._journal.begin(command, rows=known, is_expired=is_expired)
+        answers = await self._journal.begin(command, rows=known, is_expired=is_expired, limits=limits)
         begin_ms = _ms_since(began)
         reports = {
             row: _report(command, row, DeviceOutcome.UNKNOWN_DEVICE, command.from_mode, "device must be in fleet.toml")
             for row in set(range(len(command.device_indexes))) - set(known)
         }
         tasks = [
-            self._answered(command, row, answer, machines[command.device_indexes[row]], begin_ms, began)
+            self._answered(
+                command, row, answer, machines[command.device_indexes[row]], limits.step, begin_ms=begin_ms, began=began
+            )
             for row, answer in zip(known, answers, strict=True)
         ]
         for row, outcome in zip(known, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
@@ -126,11 +139,19 @@ class Executor:
         return [reports[row] for row in range(len(command.device_indexes))]
 
     async def _answered(  # one row's facts, called in one place
-        self, command: ControllerCommand, row: int, answer: Answer, machine: Machine, begin_ms: float, began: float
+        self,
+        command: ControllerCommand,
+        row: int,
+        answer: Answer,
+        machine: Machine,
+        step: PowerStep,
+        *,
+        begin_ms: float,
+        began: float,
     ) -> DeviceReport:
         match answer.begun:
             case Begun.PREPARED:
-                return await self._slotted(command, row, machine, begin_ms, began)
+                return await self._slotted(command, row, machine, step, begin_ms=begin_ms, began=began)
             case Begun.DONE:
                 done = answer.finished
                 assert done is not None, "a done answer carries how it ended"
@@ -144,6 +165,10 @@ class Executor:
                 outcome, detail = DeviceOutcome.FENCED, f"epoch must be {answer.detail} or more, was {epoch}"
             case Begun.EXPIRED:
                 outcome, detail = DeviceOutcome.EXPIRED, "command must be fresh, was too old to act on"
+            case Begun.HELD:
+                outcome, detail = DeviceOutcome.HELD, f"device must be released, was held: {answer.detail}"
+            case Begun.LIMITED:
+                outcome, detail = DeviceOutcome.LIMITED, answer.detail
             case _:
                 assert_never(answer.begun)
         mode, seen = await self._mode_now(machine, command.from_mode)
@@ -153,7 +178,14 @@ class Executor:
         return report
 
     async def _slotted(  # as _answered
-        self, command: ControllerCommand, row: int, machine: Machine, begin_ms: float, began: float
+        self,
+        command: ControllerCommand,
+        row: int,
+        machine: Machine,
+        step: PowerStep,
+        *,
+        begin_ms: float,
+        began: float,
     ) -> DeviceReport:
         async with self._slots:
             switch = _Switch(
@@ -162,6 +194,7 @@ class Executor:
                 command=command,
                 row=row,
                 from_mode=command.from_mode,
+                power_step=step,
                 phases_ms={"begin": begin_ms},
             )
             if _ms_since(began) > SHARD_MS_MAX:
@@ -217,8 +250,11 @@ class Executor:
             raise StepFailedError("telemetry must be fresh, was stale or missing")
         heat = telemetry.temperature_celsius
         mode = telemetry.mode
-        if heat is not None and heat > TEMPERATURE_CELSIUS_MAX:
-            detail = f"temperature must be {TEMPERATURE_CELSIUS_MAX} degC or less, was {heat}"
+        slows_at = telemetry.temperature_max_celsius
+        heat_max = TEMPERATURE_CELSIUS_MAX if slows_at is None else slows_at - TEMPERATURE_MARGIN_CELSIUS
+        # To lower power is what a hot device needs: that is never refused for heat.
+        if heat is not None and heat > heat_max and switch.power_step is not PowerStep.STOP:
+            detail = f"temperature must be {heat_max} degC or less, was {heat}"
             return DeviceOutcome.UNSAFE, mode or switch.from_mode, detail
         if mode is switch.to_mode and await observed_mode(switch.machine) is mode:
             return DeviceOutcome.ALREADY_THERE, mode, ""

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from controllers import scripts
 from controllers.gathered import Gathered
+from controllers.limits import SwitchLimits
 from hcp.clock import seconds
 from hcp.errors import StoreError
 from hcp.model.commands import ControllerCommand, DeviceOutcome
@@ -26,6 +27,9 @@ ABANDONED_MS: Final = 5_000
 """A switch and its rollbacks are bounded well below this: an older entry's owner is dead."""
 DETAIL_CHARACTERS_MAX: Final = 500
 _PREFIX: Final = "hcp:switch"
+_HASHES: Final = ("epochs", "journal", "done", "quarantine", "holds", "history")
+_QUARANTINE: Final = _HASHES.index("quarantine")
+_HOLDS: Final = _HASHES.index("holds")
 
 
 class Begun(StrEnum):
@@ -37,6 +41,8 @@ class Begun(StrEnum):
     QUARANTINED = "quarantined"
     FENCED = "fenced"
     EXPIRED = "expired"
+    HELD = "held"
+    LIMITED = "limited"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +105,14 @@ class Journal:
         self._begin = redis.register_script(scripts.BEGIN)
         self._finish = redis.register_script(scripts.FINISH)
         self._take_over = redis.register_script(scripts.TAKE_OVER)
+        self._admit = redis.register_script(scripts.ADMIT)
         self._finishing: dict[str, Gathered[Finished, bool]] = {}
         self._saving: Gathered[tuple[str, bytes], None] = Gathered(self._save_all)
 
-    async def begin(self, command: ControllerCommand, *, rows: Sequence[int], is_expired: bool) -> list[Answer]:
-        """Fence, dedupe and journal `prepared` for rows of a command, in one call.
+    async def begin(
+        self, command: ControllerCommand, *, rows: Sequence[int], is_expired: bool, limits: SwitchLimits
+    ) -> list[Answer]:
+        """Fence, dedupe, hold against the hardware's limits and journal `prepared` for rows of a command, in one call.
 
         Raises:
             StoreError: Redis does not answer; nothing or everything may be journaled, `take_over` tells.
@@ -118,6 +127,9 @@ class Journal:
             str(command.from_mode),
             str(command.to_mode),
             flag,
+            str(limits.step),
+            limits.since_opposite_ms,
+            limits.starts_per_hour,
         ]
         async with _store_errors("begin"):
             raw = await self._begin(keys=_keys(command.shard_id), args=[*head, *pairs])
@@ -197,14 +209,43 @@ class Journal:
         async with _store_errors("keep_result"):
             await self._redis.set(f"hcp:result:{command_id}", result, ex=RESULT_TTL_S)
 
-    async def release_quarantine(self, *, shard_id: str, device_index: int) -> None:
-        """Let a device be switched again, once a person has seen to it.
+    async def hold(self, shard_id: str, device_indexes: Sequence[int], *, words: str) -> None:
+        """Keep devices from being switched until a person releases them.
+
+        Args:
+            shard_id: Their shard.
+            device_indexes: One or more.
+            words: `state|operator|why`, shown to whoever tries.
 
         Raises:
             StoreError: Redis does not answer.
         """
-        async with _store_errors("release_quarantine"):
-            await self._redis.hdel(_keys(shard_id)[3], str(device_index))
+        async with _store_errors("hold"):
+            await self._redis.hset(_keys(shard_id)[_HOLDS], mapping={str(index): words for index in device_indexes})
+
+    async def release(self, shard_id: str, device_indexes: Sequence[int]) -> None:
+        """Let devices be switched again, once a person has seen to them: neither held nor in quarantine any more.
+
+        Raises:
+            StoreError: Redis does not answer.
+        """
+        indexes = [str(index) for index in device_indexes]
+        async with _store_errors("release"), self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hdel(_keys(shard_id)[_HOLDS], *indexes)
+            pipeline.hdel(_keys(shard_id)[_QUARANTINE], *indexes)
+            await pipeline.execute()
+
+    async def admit(self, facility_id: str, *, added_kw: float, rate_kw_per_ms: float, capacity_kw: float) -> int:
+        """Take from a site's ramp, which all its controllers share; return 0, or how many ms to wait and ask again.
+
+        Raises:
+            StoreError: Redis does not answer; nothing or all may be taken.
+        """
+        async with _store_errors("admit"):
+            raw = await self._admit(
+                keys=[f"{_PREFIX}:{{{facility_id}}}:ramp"], args=[added_kw, rate_kw_per_ms, capacity_kw]
+            )
+        return int(raw)
 
 
 async def open_journal(redis: Redis) -> Journal:
@@ -219,7 +260,7 @@ async def open_journal(redis: Redis) -> Journal:
 
 
 def _keys(shard_id: str) -> list[str]:
-    return [f"{_PREFIX}:{{{shard_id}}}:{name}" for name in ("epochs", "journal", "done", "quarantine")]
+    return [f"{_PREFIX}:{{{shard_id}}}:{name}" for name in _HASHES]
 
 
 def _answer(raw: bytes, command: ControllerCommand, row: int) -> Answer:

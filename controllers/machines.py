@@ -22,9 +22,9 @@ class Machines:
 
     def __init__(self, *, fleet: Fleet, facilities: tuple[str, ...], state_dir: Path) -> None:
         """Drive the named facilities, all of them when none is named."""
-        sites = [site for site in fleet.facilities if not facilities or site.facility_id in facilities]
-        clusters = tuple(cluster for site in sites for cluster in site.clusters)
-        self._fleet = fleet
+        self.sites = tuple(site for site in fleet.facilities if not facilities or site.facility_id in facilities)
+        clusters = tuple(cluster for site in self.sites for cluster in site.clusters)
+        self.fleet = fleet
         self.hardware = SimulatedHardware(directory=hardware_directory(state_dir), clusters=clusters)
         self.shards: dict[str, Shard] = {shard.shard_id: shard for cluster in clusters for shard in cluster.shards()}
         self._made: dict[str, dict[int, Machine]] = {}
@@ -44,7 +44,7 @@ class Machines:
         }
 
     def _machine(self, shard: Shard, index: int) -> Machine:
-        device_class = self._fleet.device_class(shard.device_class)
+        device_class = self.fleet.device_class(shard.device_class)
         assert device_class is not None, "load_fleet checks the class of every cluster"
         rows = self.hardware.shard(shard.shard_id)
         match device_class.kind:

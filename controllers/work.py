@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from controllers.executor import DeviceReport, Executor
+from controllers.fleet_command import fleet_commands
 from controllers.journal import Journal
 from controllers.machines import Machines
 from controllers.readings import Readings
@@ -46,7 +47,9 @@ class Worker:
         self._controller_id = controller_id
         self._is_stopped = is_stopped
         self._clock = clock
-        self._executor = Executor(journal=journal, readings=readings)
+        self._commands = fleet_commands(
+            machines.fleet, machines.sites, executor=Executor(journal=journal, readings=readings), journal=journal
+        )
         self._unflushed: list[ControllerResult] = []
         self._unflushed_dead: list[tuple[ConsumedRecord, Rejected]] = []
         self._has_failed = False
@@ -83,11 +86,12 @@ class Worker:
             reports = _refused(command, "kill switch must be released, was set")
         else:
             is_expired = record.timestamp_ms > 0 and started_at_ms - record.timestamp_ms > COMMAND_AGE_MS_MAX
-            reports = await self._executor.execute(command, machines, is_expired=is_expired)
+            commands = self._commands[command.cluster_id]
+            reports = await commands.execute(command, machines, is_expired=is_expired)
             if any(report.outcome is DeviceOutcome.DUPLICATE for report in reports):
                 # Left by a dead controller, or by this one while Redis was away: end them, then answer with their end.
                 await recover(self._journal, command.shard_id, machines)
-                again = await self._executor.execute(command, machines, is_expired=is_expired)
+                again = await commands.execute(command, machines, is_expired=is_expired)
                 reports = [
                     second if first.outcome is DeviceOutcome.DUPLICATE else first
                     for first, second in zip(reports, again, strict=True)

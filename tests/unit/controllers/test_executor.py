@@ -86,7 +86,7 @@ async def test_two_failed_rollbacks_quarantine(world: World, shard_id: str) -> N
     rows.ask_fault(0, Fault.NONE)
     (refused,) = await world.execute(command(shard_id, to_mode=HOME[shard_id], epoch=2))
     assert refused.outcome is DeviceOutcome.QUARANTINED
-    await world.journal.release_quarantine(shard_id=shard_id, device_index=0)
+    await world.journal.release(shard_id, [0])
     await world.read(shard_id)
     (report,) = await world.execute(command(shard_id, to_mode=HOME[shard_id], epoch=3))
     assert report.outcome is DeviceOutcome.COMMITTED
@@ -203,7 +203,7 @@ async def test_whatever_happens_the_answer_is_the_truth(world: World, shard_id: 
         rows.ask_fault(0, Fault.NONE)
         if answer.outcome is DeviceOutcome.QUARANTINED:
             assert world.modes(shard_id) == ()
-            await world.journal.release_quarantine(shard_id=shard_id, device_index=0)
+            await world.journal.release(shard_id, [0])
         else:
             assert world.modes(shard_id) == (answer.mode,)
         await world.read(shard_id)
