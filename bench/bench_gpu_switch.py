@@ -197,13 +197,18 @@ async def _bench(redis_url: str, directory: Path, args: argparse.Namespace) -> N
             await _faults(redis_url, directory, args.trials)
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line may say."""
+    top = argparse.ArgumentParser(description=__doc__)
+    top.add_argument("--switches", type=int, default=SWITCHES, help="each way")
+    top.add_argument("--trials", type=int, default=TRIALS, help="of each crash and each fault")
+    top.add_argument("--only", choices=PARTS, action="append", help="a part; may be given again")
+    return top
+
+
 def main() -> None:
     """Start a stack, measure, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--switches", type=int, default=SWITCHES, help="each way")
-    parser.add_argument("--trials", type=int, default=TRIALS, help="of each crash and each fault")
-    parser.add_argument("--only", choices=PARTS, action="append", help="a part; may be given again")
-    args = parser.parse_args()
+    args = parser().parse_args()
     show(machine())
     with (
         bench_stack("bench-gpu-switch") as addresses,

@@ -53,7 +53,7 @@ def start(workload: str, *options: str) -> Running:
     Raises:
         RuntimeError: It ended, or did not listen in 30 s.
     """
-    argv = [sys.executable, "-m", "simulators.gpu_workloads", workload, "--until-stdin-closes", *options]
+    argv = [sys.executable, "-m", "simulators.gpu_workloads.cli", workload, "--until-stdin-closes", *options]
     process = subprocess.Popen(
         argv,
         stdin=subprocess.PIPE,

@@ -19,7 +19,7 @@ from simulators.gpu_workloads.faults import FaultKind, Faults, control_app, faul
 from simulators.gpu_workloads.process import serve
 from simulators.gpu_workloads.proof_of_work import POLL_MS, TICK_SECONDS, WINDOWS_SECONDS, HashRates, Worker
 
-VERSION: Final = "6.22.2"
+VERSION: Final = "6.22.1"
 ALGORITHM: Final = "scrypt"
 METHOD_NOT_FOUND: Final = -32601
 BODY_BYTES_MAX: Final = 65_536

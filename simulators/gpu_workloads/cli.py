@@ -1,4 +1,4 @@
-"""`python -m simulators.gpu_workloads miner|server …`: one workload as a process."""
+"""`python -m simulators.gpu_workloads.cli miner` or `server`: one workload as a process."""
 
 import argparse
 import asyncio
@@ -11,7 +11,7 @@ from simulators.gpu_workloads.faults import Faults, parse_fault
 
 def main() -> None:
     """Run the workload that the command line names."""
-    asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_workload(_parser().parse_args()))
+    asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_workload(parser().parse_args()))
 
 
 def _workload(args: argparse.Namespace) -> Coroutine[None, None, None]:
@@ -49,14 +49,15 @@ def _workload(args: argparse.Namespace) -> Coroutine[None, None, None]:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line may say."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--port", type=int, default=0, help="0 takes a free one, printed as one line of JSON")
     shared.add_argument("--paused", action="store_true", help="begin paused")
     shared.add_argument("--fault", type=parse_fault, action="append", default=[], help="kind[:path[:times[:delay_ms]]]")
     shared.add_argument("--until-stdin-closes", action="store_true", help="end with the parent, however that ends")
-    parser = argparse.ArgumentParser(prog="python -m simulators.gpu_workloads", description=__doc__)
-    workloads = parser.add_subparsers(dest="workload", required=True)
+    top = argparse.ArgumentParser(prog="simulators.gpu_workloads.cli", description=__doc__)
+    workloads = top.add_subparsers(dest="workload", required=True)
     miner = workloads.add_parser("miner", parents=[shared], help="hashes; xmrig's HTTP API")
     miner.add_argument("--access-token", default="")
     miner.add_argument("--restricted", action="store_true", help="refuse what changes something, xmrig's default")
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--no-dev-mode", action="store_true", help="as without VLLM_SERVER_DEV_MODE=1")
     server.add_argument("--no-sleep-mode", action="store_true", help="as without --enable-sleep-mode")
     server.add_argument("--own-load", action="store_true", help="keep one endless request running")
-    return parser
+    return top
 
 
 if __name__ == "__main__":
