@@ -13,11 +13,13 @@ from hcp.topics import (
     ALLOCATION_REQUEST,
     CONTROLLER_RESULT,
     DECISION_PARTITIONS,
+    OPERATOR_ORDER,
     ORCHESTRATOR_COMMAND,
     RESOURCE_STATE,
     Topic,
 )
 from streams.allocation import on_allocation, on_command, on_observed, on_result
+from streams.orders import on_order
 from streams.shards import ShardAllocation
 
 Handler = Callable[..., Step[ShardAllocation] | Rejected]
@@ -27,6 +29,7 @@ HANDLERS: tuple[tuple[Topic, Handler], ...] = (
     (CONTROLLER_RESULT, on_result),
     (RESOURCE_STATE, on_observed),
     (ALLOCATION_REQUEST, on_allocation),
+    (OPERATOR_ORDER, on_order),
 )
 
 

@@ -223,6 +223,16 @@ class Journal:
         async with _store_errors("hold"):
             await self._redis.hset(_keys(shard_id)[_HOLDS], mapping={str(index): words for index in device_indexes})
 
+    async def holds(self, shard_id: str) -> dict[int, str]:
+        """Return the words of every hold in a shard, by device index.
+
+        Raises:
+            StoreError: Redis does not answer.
+        """
+        async with _store_errors("holds"):
+            raw = await self._redis.hgetall(_keys(shard_id)[_HOLDS])
+        return {int(_text(index)): _text(words) for index, words in raw.items()}
+
     async def release(self, shard_id: str, device_indexes: Sequence[int]) -> None:
         """Let devices be switched again, once a person has seen to them: neither held nor in quarantine any more.
 
@@ -257,6 +267,10 @@ async def open_journal(redis: Redis) -> Journal:
     async with _store_errors("open_journal"):
         incarnation = await redis.incr(f"{_PREFIX}:incarnation")
     return Journal(redis, incarnation=int(incarnation))
+
+
+def _text(raw: bytes | str) -> str:
+    return raw.decode() if isinstance(raw, bytes) else raw
 
 
 def _keys(shard_id: str) -> list[str]:

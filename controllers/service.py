@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import structlog
 import uvloop
 
-from controllers.intake import command_in
+from controllers.intake import command_in, order_in
 from controllers.journal import connect, open_journal
 from controllers.kill_switch import KillSwitch, kill_switch_file
 from controllers.machines import Machines
@@ -24,7 +24,7 @@ from hcp.model.facilities import Fleet
 from hcp.model.rejections import Rejected
 from hcp.settings import Settings
 from hcp.telemetry import RECORDS
-from hcp.topics import CONTROLLER_COMMAND
+from hcp.topics import CONTROLLER_COMMAND, OPERATOR_ORDER
 
 PROCESS: Final = "controller"
 GROUP: Final = "controllers"
@@ -105,7 +105,7 @@ class _Controller:
         consumer = BatchConsumer(
             bootstrap=self._settings.kafka_bootstrap,
             group=GROUP + suffix,
-            topics=(CONTROLLER_COMMAND.name,),
+            topics=(CONTROLLER_COMMAND.name, OPERATOR_ORDER.name),
             client_id=self._controller_id,
         )
         try:
@@ -129,16 +129,17 @@ class _Controller:
     def _take(self, record: ConsumedRecord, worker: Worker) -> None:
         RECORDS.labels(PROCESS, record.topic).inc()
         self._in_flight.take(record)
-        command = command_in(record.value, fleet=self._fleet, shards=self._shards)
-        if isinstance(command, Rejected):
-            _log.warning("record_rejected", reason=str(command.reason), detail=command.detail, offset=record.offset)
-            worker.refuse(record, command)
+        take_in = order_in if record.topic == OPERATOR_ORDER.name else command_in
+        taken = take_in(record.value, fleet=self._fleet, shards=self._shards)
+        if isinstance(taken, Rejected):
+            _log.warning("record_rejected", reason=str(taken.reason), detail=taken.detail, offset=record.offset)
+            worker.refuse(record, taken)
             self._in_flight.finish(record)
-        elif command.shard_id not in self._machines.shards:
+        elif taken.shard_id not in self._machines.shards:
             self._in_flight.finish(record)  # another controller's facility
         else:
-            lock = self._shard_locks.setdefault(command.shard_id, asyncio.Lock())
-            self._tasks.add(asyncio.create_task(self._work(record, lock, lambda: worker.answer(command, record))))
+            lock = self._shard_locks.setdefault(taken.shard_id, asyncio.Lock())
+            self._tasks.add(asyncio.create_task(self._work(record, lock, lambda: worker.do(taken, record))))
 
     async def _work(self, record: ConsumedRecord, lock: asyncio.Lock, act: Callable[[], Awaitable[bool]]) -> None:
         async with lock:  # one shard's commands in their order; shards do not wait for each other

@@ -10,6 +10,7 @@ from controllers.executor import DeviceReport, Executor
 from controllers.fleet_command import fleet_commands
 from controllers.journal import Journal
 from controllers.machines import Machines
+from controllers.orders import obey, stop_command
 from controllers.readings import Readings
 from controllers.recovery import recover
 from controllers.results import result_of
@@ -18,6 +19,7 @@ from hcp.codecs import decode, encode
 from hcp.kafka.producer import RecordProducer
 from hcp.kafka.records import ConsumedRecord
 from hcp.model.commands import ControllerCommand, ControllerResult, DeviceOutcome
+from hcp.model.orders import OperatorOrder
 from hcp.model.rejections import Rejected
 
 COMMAND_AGE_MS_MAX: Final = 60_000
@@ -64,6 +66,10 @@ class Worker:
             await recover(self._journal, shard_id, self._machines.of_shard(shard_id))
         return True
 
+    async def do(self, taken: ControllerCommand | OperatorOrder, record: ConsumedRecord) -> bool:
+        """Answer a command or obey an order; as they say."""
+        return await (self.obey(taken) if isinstance(taken, OperatorOrder) else self.answer(taken, record))
+
     async def answer(self, command: ControllerCommand, record: ConsumedRecord) -> bool:
         """Send the result of a command, the same one each time it comes.
 
@@ -77,6 +83,32 @@ class Worker:
             await self._journal.keep_result(command_id=command.command_id, result=encode(result))
         self._unflushed.append(result)
         self._producer.send(result, trace_id=command.decision_id)
+        return True
+
+    async def obey(self, order: OperatorOrder) -> bool:
+        """Do what a person ordered; what became of a stop is sent as a result.
+
+        Raises:
+            StoreError: Redis does not answer; call again.
+        """
+        if await self._journal.result(order.order_id) is not None:
+            return True  # done before: a stop done again would stop what has been released since
+        started_at_ms = self._clock()
+        device_class = self._machines.fleet.device_class(order.device_class)
+        assert device_class is not None, "orders are held against the fleet as they come in"
+        machines = self._machines.of_shard(order.shard_id)
+        reports = await obey(order, machines, device_class=device_class, journal=self._journal)
+        if reports is not None:
+            result = result_of(
+                stop_command(order, device_class, reports),
+                reports,
+                controller_id=self._controller_id,
+                started_at_ms=started_at_ms,
+                finished_at_ms=self._clock(),
+            )
+            self._unflushed.append(result)
+            self._producer.send(result, trace_id=order.order_id)
+        await self._journal.keep_result(command_id=order.order_id, result=b"obeyed")
         return True
 
     async def _execute(self, command: ControllerCommand, record: ConsumedRecord) -> ControllerResult:

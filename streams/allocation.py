@@ -17,6 +17,8 @@ from hcp.model.workloads import AllocationRequest
 from streams.rejecting import check_indexes, known_facility, known_shard
 from streams.shards import (
     FINISHED_MAX,
+    HELD,
+    STOPPED,
     PendingCommand,
     ShardAllocation,
     finish,
@@ -35,7 +37,8 @@ SETTLING_MS: Final = MS_PER_MINUTE
 """Event time after a verified switch in which telemetry may still show the mode before."""
 SETTLING_WALL_MS: Final = 5 * MS_PER_SECOND
 """The same by broker timestamps, for replays faster than life; both must have passed."""
-_DONE: Final = frozenset({DeviceOutcome.COMMITTED, DeviceOutcome.ALREADY_THERE})
+_SETTLED: Final = frozenset({DeviceOutcome.COMMITTED, DeviceOutcome.ALREADY_THERE, DeviceOutcome.LIMITED})
+"""Done, or given back: asked again at once, the hardware's own limits would refuse it again."""
 
 Shards = Mapping[str, ShardAllocation]
 __all__ = ["ShardAllocation", "on_allocation", "on_command", "on_observed", "on_result"]
@@ -180,11 +183,16 @@ def _settle(shard: ShardAllocation, pending: PendingCommand, *, result: Controll
     ordered = frozenset(pending.device_indexes)
     modes: dict[int, DeviceMode] = {}
     states: dict[int, DeviceState] = {}
+    held, stopped = shard.indexes_in(HELD), shard.indexes_in(STOPPED)
     for index, outcome, mode in zip(result.device_indexes, result.outcomes, result.modes, strict=True):
         if index not in ordered:
             continue
+        if index in held:  # a person's word came in between, and stands
+            if index not in stopped:
+                modes[index] = mode
+            continue
         modes[index] = mode
-        if outcome in _DONE or (outcome is DeviceOutcome.DUPLICATE and mode is pending.to_mode):
+        if outcome in _SETTLED or (outcome is DeviceOutcome.DUPLICATE and mode is pending.to_mode):
             states[index] = DeviceState.ACTIVE
         elif outcome is DeviceOutcome.QUARANTINED:
             states[index] = DeviceState.QUARANTINED
@@ -200,7 +208,7 @@ def _settle(shard: ShardAllocation, pending: PendingCommand, *, result: Controll
     alerts: tuple[object, ...] = ()
     if quarantined:
         alerts = (_alert(after, AlertType.DEVICE_QUARANTINED, indexes=quarantined, name=result.command_id),)
-    failed = tuple(index for index in pending.device_indexes if index not in states)
+    failed = tuple(index for index in pending.device_indexes if index not in states and index not in held)
     if not failed:
         return finish(after, decision_id=pending.decision_id), alerts
     shown = max(result.epochs, default=0)
@@ -212,6 +220,10 @@ def _again(
     shard: ShardAllocation, pending: PendingCommand, *, failed: tuple[int, ...], epoch_floor: int, cause: Cause
 ) -> Outcome:
     """Send the next attempt for the failed devices; after the last one give them back and say so."""
+    held = shard.indexes_in(HELD)
+    failed = tuple(index for index in failed if index not in held)
+    if not failed:
+        return finish(shard, decision_id=pending.decision_id), ()
     if pending.attempt < ATTEMPTS_MAX:
         after, command = send(
             shard,

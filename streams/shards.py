@@ -14,7 +14,11 @@ from hcp.model.units import EpochMs
 FINISHED_MAX: Final = 64
 """Decisions a shard remembers, to tell a duplicate."""
 _ADOPTABLE: Final = frozenset({DeviceState.ACTIVE, DeviceState.UNREACHABLE})
-"""Only these follow the telemetry; quarantine and maintenance end by a person's word."""
+"""Only these follow the telemetry; the others end by a person's word."""
+HELD: Final = frozenset({DeviceState.MAINTENANCE, DeviceState.PAUSED, DeviceState.LOCKED_OUT})
+"""Kept from being switched by a person; a command under way does not end that."""
+STOPPED: Final = HELD - {DeviceState.MAINTENANCE}
+"""Stopped by a person as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ class ShardAllocation:
         observed_at_ms: Event time of the last change.
         settled_at_ms: Event time of the last verified switch; 0 before the first.
         settled_wall_ms: Broker timestamp of its result.
+        locks: Who locked each device that is locked out, by device index, sorted.
     """
 
     shard_id: str
@@ -77,6 +82,13 @@ class ShardAllocation:
     observed_at_ms: int = 0
     settled_at_ms: int = 0
     settled_wall_ms: int = 0
+    locks: tuple[tuple[int, str], ...] = ()
+
+    def indexes_in(self, states: frozenset[DeviceState]) -> frozenset[int]:
+        """Return the devices in one of these states."""
+        return frozenset(
+            index for index, state in zip(self.device_indexes, self.states, strict=True) if state in states
+        )
 
     def knows(self, decision_id: str) -> bool:
         """Say whether a decision has been acted on here."""
