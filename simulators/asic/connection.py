@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from hcp.clock import seconds
 from simulators.asic.faults import GARBAGE, FaultKind
@@ -43,12 +43,11 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it; one too many is cut at once."""
-        assert isinstance(transport, asyncio.Transport), "a TCP socket has a transport that reads and writes"
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without being a subclass
         if len(self.miner.transports) >= CONNECTIONS_MAX:
-            transport.abort()
+            self._transport.abort()
             return
-        self.miner.transports.add(transport)
+        self.miner.transports.add(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         """Forget it."""

@@ -57,7 +57,7 @@ class Miner:
     session: str = ""
     token: str = ""
     requests: int = 0
-    transports: set[asyncio.BaseTransport] = field(default_factory=set)
+    transports: set[asyncio.Transport] = field(default_factory=set)
     _listeners: list[Listener] = field(default_factory=list)
     _coming_back: asyncio.Task[None] | None = None
 
@@ -132,8 +132,7 @@ class Miner:
             listener.close()
         self._listeners.clear()
         for transport in tuple(self.transports):
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
+            transport.abort()
         self.transports.clear()
 
     def after_order(self) -> None:

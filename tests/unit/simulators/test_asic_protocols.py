@@ -161,6 +161,8 @@ def test_a_farm_runs_as_a_process_takes_faults_and_ends_on_sigterm() -> None:
         assert not running.fault(running.hosts[7], "refuse").is_listening
         assert running.mend(running.hosts[7]).is_listening
         assert running.state(running.hosts[999]).mode == "normal"
+        answer = asyncio.run(_rpc(running.hosts[999], "summary"))
+        assert answer["SUMMARY"][0]["Accepted"] <= running.state(running.hosts[999]).accepted
         with pytest.raises(RuntimeError, match="host must be a miner of this farm"):
             running.state("127.0.0.1")
     assert running.process.returncode == 0
