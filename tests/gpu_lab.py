@@ -1,8 +1,9 @@
 """One GPU of real processes: a miner, an inference server, and the machine that drives them."""
 
+import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import uuid4
 
 import aiohttp
 import msgspec
+import pytest
 
 from controllers.drivers.freezer import HoldState, StopSignal
 from controllers.drivers.gpu_machine import GpuMachine
@@ -184,6 +186,25 @@ async def commissioned(url: str, session: aiohttp.ClientSession, *, pid_file: Pa
     assert isinstance(canary, Canary), canary
     assert isinstance(await workload.pause(mode=PauseMode.KEEP, deadline_ms=COMMISSION_MS), Applied)
     return replace(config, canary=canary)
+
+
+@contextmanager
+def own_cgroup(pid: int) -> Iterator[Path]:
+    """Put a process into a cgroup v2 of its own; the test is skipped where we may not make one."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    roots = [Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"]
+    if not roots or not os.access(roots[0], os.W_OK):
+        pytest.skip("a cgroup v2 must be writable to freeze one, was not")
+    path = roots[0] / f"hcp-test-{pid}"
+    path.mkdir()
+    try:
+        (path / "cgroup.procs").write_text(str(pid), encoding="ascii")
+        yield path
+    finally:
+        (path / "cgroup.freeze").write_text("0", encoding="ascii")
+        for left in (path / "cgroup.procs").read_text(encoding="ascii").split():
+            (roots[0] / "cgroup.procs").write_text(left, encoding="ascii")
+        path.rmdir()
 
 
 @asynccontextmanager

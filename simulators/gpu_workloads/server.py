@@ -138,6 +138,10 @@ class Server:
             message = f"max_tokens must be from 1 to {TOKENS_MAX}, was {asked.max_tokens}"
             return _error(HTTPStatus.BAD_REQUEST, message, "BadRequestError", "max_tokens")
         prompt = tokens_of(asked.prompt) if isinstance(asked.prompt, str) else tuple(asked.prompt)
+        wanted = len(prompt) + asked.max_tokens
+        if wanted > TOKENS_MAX:
+            message = f"prompt and max_tokens must be at most {TOKENS_MAX} tokens, were {wanted}"
+            return _error(HTTPStatus.BAD_REQUEST, message, "BadRequestError", "prompt")
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[str] = loop.create_future()
 

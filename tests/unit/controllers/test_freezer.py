@@ -12,6 +12,7 @@ import pytest
 
 from controllers.drivers.freezer import CgroupFreezer, FirstOf, HoldState, NoHold, StopSignal, hold_of
 from controllers.ports import Applied, NotConfirmed, Refused, Unsupported
+from tests.gpu_lab import own_cgroup
 
 DEADLINE_MS = 2_000
 BUSY = "while True: pass"
@@ -31,6 +32,8 @@ def family() -> Iterator[tuple[int, int]]:
     while not children.read_text(encoding="ascii").split():
         assert parent.poll() is None
     child = int(children.read_text(encoding="ascii").split()[0])
+    while b"subprocess" in Path(f"/proc/{child}/cmdline").read_bytes():  # until its exec the parent waits in the kernel
+        assert parent.poll() is None
     try:
         yield parent.pid, child
     finally:
@@ -58,21 +61,11 @@ def pid_file(tmp_path: Path, child: "subprocess.Popen[bytes]") -> Path:
 
 @pytest.fixture
 def cgroup(child: "subprocess.Popen[bytes]") -> Iterator[Path]:
-    """Put the process into a cgroup v2 of its own; skipped where we may not make one."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
-    roots = [Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"]
-    if not roots or not os.access(roots[0], os.W_OK):
-        pytest.skip("a cgroup v2 must be writable to freeze one, was not")
-    path = roots[0] / f"hcp-test-{os.getpid()}"
-    path.mkdir()
-    try:
-        (path / "cgroup.procs").write_text(str(child.pid), encoding="ascii")
+    """Put the process into a cgroup v2 of its own."""
+    with own_cgroup(child.pid) as path:
         yield path
-    finally:
-        (path / "cgroup.freeze").write_text("0", encoding="ascii")
         child.kill()
         child.wait()
-        path.rmdir()
 
 
 async def test_freezer_holds_and_releases_what_the_kernel_confirms(cgroup: Path) -> None:

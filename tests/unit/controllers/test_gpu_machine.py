@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from controllers.drivers.freezer import HoldState
+from controllers.drivers.freezer import CgroupFreezer, HoldState
 from controllers.drivers.gpu_machine import GpuMachine
 from controllers.drivers.http import open_session
 from controllers.drivers.vllm import Canary, VllmWorkload
@@ -26,7 +26,7 @@ from controllers.ports import (
     observed_mode,
 )
 from hcp.model.devices import DeviceMode
-from tests.gpu_lab import PROMPT, GpuLab, commissioned, gpu_lab, program
+from tests.gpu_lab import PROMPT, GpuLab, commissioned, gpu_lab, own_cgroup, program
 
 MINING, INFERENCE, IDLE = DeviceMode.MINING, DeviceMode.AI_INFERENCE, DeviceMode.IDLE
 DEADLINE_MS = 3_000
@@ -134,6 +134,22 @@ async def test_program_that_does_not_answer_is_held_by_force(lab: GpuLab, mode: 
     await lab.mend()
     assert await workload.activate(deadline_ms=DEADLINE_MS) == Applied()
     assert isinstance(await workload.verify(deadline_ms=DEADLINE_MS), Proven)
+
+
+async def test_freezer_comes_before_the_signal(lab: GpuLab) -> None:
+    """With a cgroup and a pid file the hung miner is frozen, not stopped, and thawed by its activation."""
+    with own_cgroup(lab.miner.running.pid) as cgroup:
+        config = XmrigConfig(url=lab.miner.url, cgroup_dir=cgroup, pid_file=lab.miner.pid_file)
+        async with open_session() as session:
+            workload = XmrigWorkload(config, session)
+            assert await workload.activate(deadline_ms=DEADLINE_MS) == Applied()
+            await lab.fault(lab.miner, "hang:/json_rpc:1")
+            assert await workload.pause(mode=PauseMode.KEEP, deadline_ms=400) == Applied()
+            assert CgroupFreezer(cgroup).state() is HoldState.HELD
+            assert lab.miner.hold.state() is HoldState.FREE
+            assert await workload.observed() is ObservedState.PAUSED
+            assert await workload.activate(deadline_ms=DEADLINE_MS) == Applied()
+            assert isinstance(await workload.verify(deadline_ms=DEADLINE_MS), Proven)
 
 
 @each_mode

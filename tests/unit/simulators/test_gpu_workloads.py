@@ -240,6 +240,8 @@ async def test_server_answers_as_vllm_does(caller: Caller) -> None:
         assert (await caller.call("GET", f"{closed.url}/health"))[0] == 200
         assert (await caller.call("POST", f"{opened.url}/pause?mode=gently"))[0] == 400
         assert (await caller.call("POST", f"{opened.url}/v1/completions", {**PROMPT, "model": "other"}))[0] == 404
+        too_long = {**PROMPT, "prompt": "x" * 5_000}
+        assert (await caller.call("POST", f"{opened.url}/v1/completions", too_long))[0] == 400
         assert (await caller.call("GET", f"{opened.url}/version"))[1] == {"version": "0.24.0"}
         async with caller.session.post(f"{opened.url}/sleep?level=1") as response:
             assert response.status == 500
