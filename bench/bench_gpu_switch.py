@@ -1,7 +1,7 @@
 """A GPU switch on real processes: p50 and p99 of the whole and of each phase, pre-warm, and recovery under faults.
 
 Run: `.venv/bin/python -m bench.bench_gpu_switch` (starts a stack, a miner and an inference server of its own).
-`--switches 100 --trials 10` for a short look; `--only plain` (neighbour, always, cuda, prewarm, faults) for a part.
+`--switches 100 --trials 10` for a short look; `--only plain` (or another of `PARTS`) for a part.
 """
 
 import argparse
@@ -22,13 +22,14 @@ from rich.table import Table
 from bench.gpu_faults import Proving, Trial, crashes, faults
 from bench.report import machine, p50_p99, show, table
 from bench.switching import add_timing, bench_stack, phase_table
+from controllers.drivers.freezer import CgroupFreezer, Hold
 from controllers.executor import DeviceReport, Executor
 from controllers.journal import connect, open_journal
 from controllers.ports import Ack, Applied, PauseMode, Proven
 from controllers.readings import Readings
 from hcp.model.commands import DeviceOutcome
 from hcp.model.devices import DeviceMode
-from tests.gpu_lab import DEVICE, GpuLab, gpu_lab
+from tests.gpu_lab import DEVICE, GpuLab, cgroup_root, gpu_lab, own_cgroup
 
 SWITCHES: Final = 1_000
 TRIALS: Final = 100
@@ -38,7 +39,7 @@ GOAL_MS: Final = 100.0
 NEIGHBOUR_GOAL_MS: Final = 200.0
 REFRESH_SECONDS: Final = 5.0
 DEADLINE_MS: Final = 10_000
-PARTS: Final = ("plain", "neighbour", "always", "cuda", "prewarm", "faults")
+PARTS: Final = ("plain", "neighbour", "always", "cuda", "holds", "prewarm", "faults")
 _OTHER: Final = {DeviceMode.MINING: DeviceMode.AI_INFERENCE, DeviceMode.AI_INFERENCE: DeviceMode.MINING}
 
 
@@ -144,6 +145,34 @@ async def _prewarm(directory: Path, rounds: int) -> None:
     show(found)
 
 
+async def _holds(directory: Path, rounds: int) -> None:
+    """Measure what it takes to stop a miner by its API and by force, until that is confirmed."""
+    found = table(f"Stopping a miner, {rounds} times", "what", "p50 ms", "p99 ms", "API p99 ms", "p99 / API")
+    async with gpu_lab(directory) as lab:
+        await lab.put_in(DeviceMode.MINING)
+        by_api: list[float] = []
+        for _ in range(rounds):
+            by_api.append(await _timed(lab.mining.pause(mode=PauseMode.KEEP, deadline_ms=DEADLINE_MS)))
+            await _timed(lab.mining.activate(deadline_ms=DEADLINE_MS))
+        limit_ms = p50_p99(by_api)[1]
+        add_timing(found, "pause by the API, read back", by_api, limit_ms)
+        add_timing(found, "SIGSTOP, every thread stopped", await _held(lab.miner.hold, rounds), limit_ms)
+        if cgroup_root() is None:
+            show("cgroup v2 must be writable to measure its freezer, was not")
+        else:
+            with own_cgroup(lab.miner.running.pid) as cgroup:
+                add_timing(found, "cgroup.freeze, frozen 1", await _held(CgroupFreezer(cgroup), rounds), limit_ms)
+    show(found)
+
+
+async def _held(hold: Hold, rounds: int) -> list[float]:
+    taken: list[float] = []
+    for _ in range(rounds):
+        taken.append(await _timed(hold.hold(deadline_ms=DEADLINE_MS)))
+        await _timed(hold.release(deadline_ms=DEADLINE_MS))
+    return taken
+
+
 async def _sleep(lab: GpuLab) -> float:
     return await _timed(lab.inference.pause(mode=PauseMode.KEEP, deadline_ms=DEADLINE_MS))
 
@@ -193,6 +222,8 @@ async def _bench(redis_url: str, directory: Path, args: argparse.Namespace) -> N
             await _measure(RUNS[part], redis_url, directory, args.switches)
         elif part == "prewarm":
             await _prewarm(directory, min(PREWARM_ROUNDS, args.switches))
+        elif part == "holds":
+            await _holds(directory, args.switches)
         else:
             await _faults(redis_url, directory, args.trials)
 

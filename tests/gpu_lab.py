@@ -188,14 +188,20 @@ async def commissioned(url: str, session: aiohttp.ClientSession, *, pid_file: Pa
     return replace(config, canary=canary)
 
 
+def cgroup_root() -> Path | None:
+    """Return where cgroup v2 is mounted, None when it is not or may not be written."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    roots = [Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"]
+    return roots[0] if roots and os.access(roots[0], os.W_OK) else None
+
+
 @contextmanager
 def own_cgroup(pid: int) -> Iterator[Path]:
     """Put a process into a cgroup v2 of its own; the test is skipped where we may not make one."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
-    roots = [Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"]
-    if not roots or not os.access(roots[0], os.W_OK):
+    root = cgroup_root()
+    if root is None:
         pytest.skip("a cgroup v2 must be writable to freeze one, was not")
-    path = roots[0] / f"hcp-test-{pid}"
+    path = root / f"hcp-test-{pid}"
     path.mkdir()
     try:
         (path / "cgroup.procs").write_text(str(pid), encoding="ascii")
@@ -203,7 +209,7 @@ def own_cgroup(pid: int) -> Iterator[Path]:
     finally:
         (path / "cgroup.freeze").write_text("0", encoding="ascii")
         for left in (path / "cgroup.procs").read_text(encoding="ascii").split():
-            (roots[0] / "cgroup.procs").write_text(left, encoding="ascii")
+            (root / "cgroup.procs").write_text(left, encoding="ascii")
         path.rmdir()
 
 
