@@ -66,6 +66,7 @@ class _Controller:
         self._in_flight = InFlight()
         self._shard_locks: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unread: set[str] = set()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -204,12 +205,22 @@ class _Controller:
         return True
 
     async def _read(self) -> None:
-        """Keep the readings fresh, a shard at a time."""
+        """Keep the readings fresh, for ever."""
         while True:
             await asyncio.sleep(seconds(READ_EVERY_MS))
             await self._read_all()
 
     async def _read_all(self) -> None:
+        """Read a shard at a time; one that cannot be read keeps its old readings, and is named once while it lasts."""
         for shard_id in self._machines.shards:
-            await self._readings.refresh(self._machines.by_device_id(shard_id))
+            try:
+                await self._readings.refresh(self._machines.by_device_id(shard_id))
+            except Exception as error:  # noqa: BLE001  # whatever a driver raises, the other shards must stay fresh
+                if shard_id not in self._unread:
+                    self._unread.add(shard_id)
+                    _log.warning("shard_unread", shard_id=shard_id, error=repr(error)[:200])
+            else:
+                if shard_id in self._unread:
+                    self._unread.discard(shard_id)
+                    _log.info("shard_read_again", shard_id=shard_id)
             await asyncio.sleep(0)
