@@ -10,6 +10,7 @@ from hcp.model.commands import ControllerCommand, ControllerResult, Orchestrator
 from hcp.model.ledger import Alert, AuditEvent, BillingUsage
 from hcp.model.markets import MarketPrice
 from hcp.model.orders import OperatorOrder
+from hcp.model.outlook import Outlook
 from hcp.model.recommendations import Recommendation
 from hcp.model.regret import Regret
 from hcp.model.rejections import DeadLetter
@@ -164,6 +165,12 @@ ORCHESTRATOR_COMMAND: Final = _topic(
     retention_days=365,
     doc="Decisions: switch, or hold and why.",
 )
+ORCHESTRATOR_OUTLOOK: Final = _topic(
+    "orchestrator.outlook",
+    Outlook,
+    key="facility_id",
+    doc="Switches that have become likely, for controllers to prepare.",
+)
 CONTROLLER_COMMAND: Final = _topic(
     "controller.command",
     ControllerCommand,
@@ -212,6 +219,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
     OPTIMIZER_RECOMMENDATION,
     OPTIMIZER_REGRET,
     ORCHESTRATOR_COMMAND,
+    ORCHESTRATOR_OUTLOOK,
     CONTROLLER_COMMAND,
     CONTROLLER_RESULT,
     OPERATOR_ORDER,

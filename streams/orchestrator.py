@@ -10,6 +10,7 @@ from hcp.model.rejections import Rejected
 from hcp.model.steps import Cause, Step
 from hcp.model.units import MS_PER_MINUTE
 from streams.decisions import concluded
+from streams.outlook import with_outlook
 from streams.policies import Policy
 from streams.proposals import propose
 from streams.rejecting import known_facility
@@ -66,9 +67,9 @@ def on_recommendation(
     outputs: list[object] = []
     for proposal in proposals:
         known, command = concluded(proposal, policy=policy)
+        known, outlook = with_outlook(known, proposal)
         classes[known.device_class] = known
-        if command is not None:
-            outputs.append(command)
+        outputs.extend(output for output in (command, outlook) if output is not None)
     is_stale = is_price_stale(price_age_ms(recommendation), limits=limits)
     if is_stale and not site.is_price_stale:
         outputs.append(_price_alert(recommendation, cause=cause))

@@ -1,6 +1,6 @@
 """What each class of a site did last: all that a decision remembers of those before it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hcp.model.commands import DecisionReason
@@ -73,6 +73,7 @@ class ClassState:
             without dwell. None when all could.
         raised_at_ms: Event times at which it went to more power within the last hour.
         wear: USD that starts have cost, on average over its devices.
+        likely_mode: Where it was last said to be likely to go soon; None when nowhere.
     """
 
     device_class: str
@@ -86,6 +87,11 @@ class ClassState:
     unfinished_mode: DeviceMode | None = None
     raised_at_ms: tuple[int, ...] = ()
     wear: Bucket = EMPTY
+    likely_mode: DeviceMode | None = None
+
+    def likely_in(self, mode: DeviceMode | None) -> "ClassState":
+        """Return the same with another likely mode."""
+        return replace(self, likely_mode=mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

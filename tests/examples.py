@@ -13,6 +13,7 @@ from hcp.model.ids import id_from_content
 from hcp.model.ledger import Alert, AlertSeverity, AlertType, AuditEvent, BillingUsage
 from hcp.model.markets import MarketPrice, PriceSeries, PriceUnit
 from hcp.model.orders import OperatorOrder, OrderAction
+from hcp.model.outlook import Outlook
 from hcp.model.recommendations import (
     ClassDevices,
     ClassRecommendation,
@@ -282,6 +283,17 @@ ALERT = Alert(
     message="chip_temperature_celsius must be at most 95, was 101.5",
     observed_at_ms=AT,
 )
+OUTLOOK = Outlook(
+    outlook_id=id_from_content("outlook"),
+    facility_id="tx-north",
+    device_class="h100",
+    from_mode=DeviceMode.AI_INFERENCE,
+    to_mode=DeviceMode.MINING,
+    probability=0.3125,
+    horizon_ms=DurationMs(1_800_000),
+    recommendation_id=id_from_content("recommendation"),
+    observed_at_ms=AT,
+)
 ORDER = OperatorOrder(
     order_id=id_from_content("order"),
     facility_id="tx-north",
@@ -329,6 +341,7 @@ EXAMPLES: tuple[object, ...] = (
     DECISION,
     COMMAND,
     RESULT,
+    OUTLOOK,
     ORDER,
     STATE,
     USAGE,

@@ -13,6 +13,7 @@ from hcp.model.commands import ControllerCommand, ControllerResult, Orchestrator
 from hcp.model.ledger import Alert, AuditEvent, BillingUsage
 from hcp.model.markets import MarketPrice
 from hcp.model.orders import OperatorOrder
+from hcp.model.outlook import Outlook
 from hcp.model.recommendations import (
     ClassDevices,
     ClassRecommendation,
@@ -179,6 +180,7 @@ TABLES: Final[tuple[Table, ...]] = (
     ),
     _table("regrets", Regret, "regret_id"),
     _table("decisions", OrchestratorCommand, "command_id"),
+    _table("outlooks", Outlook, "outlook_id"),
     _table("controller_commands", ControllerCommand, "command_id", "device_id", chunk_hours=24),
     _table("switches", ControllerResult, "command_id", "device_id", chunk_hours=24),
     _table("operator_orders", OperatorOrder, "order_id", "device_id"),
