@@ -148,7 +148,7 @@ _ANSWER_MS: Final = 5
 
 def _bound(host: str, port: int) -> socket.socket:
     """Return a socket that listens at the miner's own address, so that a closed one refuses as a real one does."""
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets no delay only so
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
