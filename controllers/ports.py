@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hcp.model.devices import DeviceMode
 from hcp.model.units import Celsius, Watts
@@ -148,6 +148,14 @@ class Workload(Protocol):
 
     async def verify(self, *, deadline_ms: int) -> Proof:
         """Prove by the application, never by utilisation, that this workload runs."""
+
+
+@runtime_checkable
+class Prewarmable(Protocol):
+    """A workload that can do part of its activation beforehand, without taking the device."""
+
+    async def prewarm(self, *, deadline_ms: int) -> Ack:
+        """Do that part; what is warm or active already is accepted."""
 
 
 class Machine(Protocol):

@@ -13,9 +13,10 @@ from controllers.journal import connect, open_journal
 from controllers.kill_switch import KillSwitch, kill_switch_file
 from controllers.machines import Machines
 from controllers.offsets import InFlight
+from controllers.prewarm import Prewarmer
 from controllers.readings import READ_EVERY_MS, Readings
 from controllers.work import Worker
-from hcp.clock import seconds
+from hcp.clock import seconds, wall_ms
 from hcp.errors import BrokerError, StoreError
 from hcp.kafka.consumer import BatchConsumer
 from hcp.kafka.producer import RecordProducer
@@ -24,7 +25,7 @@ from hcp.model.facilities import Fleet
 from hcp.model.rejections import Rejected
 from hcp.settings import Settings
 from hcp.telemetry import RECORDS
-from hcp.topics import CONTROLLER_COMMAND, OPERATOR_ORDER
+from hcp.topics import CONTROLLER_COMMAND, OPERATOR_ORDER, ORCHESTRATOR_OUTLOOK
 
 PROCESS: Final = "controller"
 GROUP: Final = "controllers"
@@ -59,12 +60,16 @@ class _Controller:
         self._shards = {shard.shard_id: shard for shard in fleet.shards()}
         self._machines = Machines(fleet=fleet, facilities=facilities, state_dir=settings.state_dir)
         self._readings = Readings()
+        self._shard_locks: dict[str, asyncio.Lock] = {}
+        self._prewarmer = Prewarmer(
+            shards=self._machines.shards, machines_of=self._machines.of_shard, lock_of=self._lock_of
+        )
         self._kill_switch = KillSwitch(
             kill_switch_file(settings.state_dir), shards=self._machines.shards, machines_of=self._machines.of_shard
         )
         self._stopping = asyncio.Event()
         self._in_flight = InFlight()
-        self._shard_locks: dict[str, asyncio.Lock] = {}
+
         self._tasks: set[asyncio.Task[None]] = set()
         self._unread: set[str] = set()
 
@@ -97,6 +102,7 @@ class _Controller:
             for task in watching:
                 task.cancel()
             await asyncio.gather(*watching, return_exceptions=True)
+            await self._prewarmer.close()
             await redis.aclose()
         _log.info("controller_stopped")
         return 0
@@ -106,7 +112,7 @@ class _Controller:
         consumer = BatchConsumer(
             bootstrap=self._settings.kafka_bootstrap,
             group=GROUP + suffix,
-            topics=(CONTROLLER_COMMAND.name, OPERATOR_ORDER.name),
+            topics=(CONTROLLER_COMMAND.name, OPERATOR_ORDER.name, ORCHESTRATOR_OUTLOOK.name),
             client_id=self._controller_id,
         )
         try:
@@ -130,6 +136,10 @@ class _Controller:
     def _take(self, record: ConsumedRecord, worker: Worker) -> None:
         RECORDS.labels(PROCESS, record.topic).inc()
         self._in_flight.take(record)
+        if record.topic == ORCHESTRATOR_OUTLOOK.name:
+            self._prewarmer.take(record.value, age_ms=wall_ms() - record.timestamp_ms)
+            self._in_flight.finish(record)
+            return
         take_in = order_in if record.topic == OPERATOR_ORDER.name else command_in
         taken = take_in(record.value, fleet=self._fleet, shards=self._shards)
         if isinstance(taken, Rejected):
@@ -139,8 +149,11 @@ class _Controller:
         elif taken.shard_id not in self._machines.shards:
             self._in_flight.finish(record)  # another controller's facility
         else:
-            lock = self._shard_locks.setdefault(taken.shard_id, asyncio.Lock())
+            lock = self._lock_of(taken.shard_id)
             self._tasks.add(asyncio.create_task(self._work(record, lock, lambda: worker.do(taken, record))))
+
+    def _lock_of(self, shard_id: str) -> asyncio.Lock:
+        return self._shard_locks.setdefault(shard_id, asyncio.Lock())
 
     async def _work(self, record: ConsumedRecord, lock: asyncio.Lock, act: Callable[[], Awaitable[bool]]) -> None:
         async with lock:  # one shard's commands in their order; shards do not wait for each other

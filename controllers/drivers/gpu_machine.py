@@ -16,6 +16,7 @@ from controllers.ports import (
     NotConfirmed,
     ObservedState,
     PauseMode,
+    Prewarmable,
     Proof,
     Proven,
     Telemetry,
@@ -49,6 +50,11 @@ class _Exclusive:
 
     async def export_state(self) -> bytes:
         return await self._workload.export_state()
+
+    async def prewarm(self, *, deadline_ms: int) -> Ack:
+        if isinstance(self._workload, Prewarmable):
+            return await self._workload.prewarm(deadline_ms=deadline_ms)
+        return Unsupported(detail=f"{self._mode} must have something to warm, has not")
 
     async def verify(self, *, deadline_ms: int) -> Proof:
         proof, states = await asyncio.gather(
