@@ -1,4 +1,4 @@
-"""A seeded synthetic market of any length: mean-reverting energy with spikes and negative nights, BTC, difficulty."""
+"""A seeded synthetic market of any length: energy with spikes and negative nights, day-ahead too, BTC, difficulty."""
 
 import math
 import random
@@ -9,8 +9,8 @@ from typing import Final
 from hcp.market_data.replay import Market, point_order
 from hcp.market_data.series import BTC_INSTRUMENT, DIFFICULTY_INSTRUMENT, Point
 from hcp.model.facilities import Fleet
-from hcp.model.markets import PriceSeries
-from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE
+from hcp.model.markets import PriceSeries, day_ahead_instrument
+from hcp.model.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_MINUTE
 
 STEP_MS: Final = 15 * MS_PER_MINUTE
 EPOCH_MS: Final = 14 * 24 * MS_PER_HOUR
@@ -31,6 +31,8 @@ _SPIKE_USD_PER_MWH: Final = (250.0, 4_500.0)
 _LIMITS_USD_PER_MWH: Final = (-250.0, 5_000.0)
 _NIGHT_HOURS_UTC: Final = range(5, 12)
 _PEAK_HOUR_UTC: Final = 22
+_PUBLISHED_MS: Final = 18 * MS_PER_HOUR + 30 * MS_PER_MINUTE
+"""Into the day before delivery: 13:30 in Texas in summer."""
 
 
 def synthetic_market(*, seed: int, fleet: Fleet, start_ms: int) -> Market:
@@ -38,7 +40,11 @@ def synthetic_market(*, seed: int, fleet: Fleet, start_ms: int) -> Market:
 
     def points_from(hub: str, from_ms: int, until_ms: float) -> Iterator[Point]:
         if hub:
-            return energy_points(hub, seed=seed, from_ms=from_ms, until_ms=until_ms)
+            return merge(
+                day_ahead_points(hub, seed=seed, from_ms=from_ms, until_ms=until_ms),
+                energy_points(hub, seed=seed, from_ms=from_ms, until_ms=until_ms),
+                key=point_order,
+            )
         return merge(
             btc_points(seed=seed, from_ms=from_ms, until_ms=until_ms),
             difficulty_points(seed=seed, from_ms=from_ms, until_ms=until_ms),
@@ -81,6 +87,25 @@ def energy_points(market: str, *, seed: int, from_ms: int, until_ms: float) -> I
             source=f"synthetic:seed={seed}",
         )
         start_ms += STEP_MS
+
+
+def day_ahead_points(market: str, *, seed: int, from_ms: int, until_ms: float) -> Iterator[Point]:
+    """Yield the day-ahead prices of one hub, a UTC day at once in the afternoon before: expected, without spikes."""
+    day_ms = from_ms // MS_PER_DAY * MS_PER_DAY
+    while (published_ms := day_ms - MS_PER_DAY + _PUBLISHED_MS) <= until_ms:
+        for start_ms in range(day_ms, day_ms + MS_PER_DAY, MS_PER_HOUR):
+            draw = random.Random(f"{seed}/day-ahead/{market}/{start_ms}")
+            value = _expected(market, seed=seed, at_ms=start_ms) + draw.gauss(0.0, _NOISE_USD_PER_MWH)
+            yield Point(
+                observed_at_ms=published_ms,
+                series=PriceSeries.ENERGY_DAY_AHEAD,
+                instrument=day_ahead_instrument(market, start_ms),
+                value=round(value, 2),
+                interval_start_ms=start_ms,
+                interval_ms=MS_PER_HOUR,
+                source=f"synthetic:seed={seed}",
+            )
+        day_ms += MS_PER_DAY
 
 
 def btc_points(*, seed: int, from_ms: int, until_ms: float) -> Iterator[Point]:

@@ -6,6 +6,8 @@ from typing import Final
 
 from hcp.model.markets import MarketPrice, PriceSeries
 from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE
+from streams import day_ahead
+from streams.day_ahead import DayAhead
 from streams.plausibility import LASTING_MS, doubt_about
 
 QUOTES_MAX: Final = 128
@@ -74,6 +76,7 @@ class MarketState:
     facility_id: str
     quotes: tuple[Quote, ...] = ()
     doubts: tuple[Doubt, ...] = ()
+    day_ahead: DayAhead | None = None
 
     @property
     def observed_at_ms(self) -> int:
@@ -102,16 +105,18 @@ def apply_price(state: MarketState | None, price: MarketPrice) -> tuple[MarketSt
     """Take in one price; return the new state and why the price was ignored, or None.
 
     A price older than the latest of its instrument is `late`, one of the same time a `duplicate`. One that is not
-    believed leaves the quotes as they are and a doubt.
+    believed leaves the quotes as they are and a doubt. A day-ahead price is no quote: `streams.day_ahead` keeps it.
     """
     state = state or MarketState(facility_id=price.facility_id)
+    if price.series is PriceSeries.ENERGY_DAY_AHEAD:
+        return _apply_day_ahead(state, price)
     known = state.quote(price.series, price.instrument)
     if known is not None and price.observed_at_ms < known.observed_at_ms:
         return state, "late"
     if known is not None and price.observed_at_ms == known.observed_at_ms:
         return state, "duplicate"
     doubt = _doubt(state, known, price)
-    doubts = tuple(other for other in state.doubts if not _is_about(other, price)) if state.doubts else ()
+    doubts = tuple(other for other in state.doubts if not is_about(other, price)) if state.doubts else ()
     if doubt is not None:
         return replace(state, doubts=(*doubts, doubt)), None
     quote = Quote(
@@ -122,7 +127,24 @@ def apply_price(state: MarketState | None, price: MarketPrice) -> tuple[MarketSt
         interval_ms=price.interval_ms,
         variance_per_hour=None if known is None else _variance(known, price),
     )
-    return MarketState(facility_id=state.facility_id, quotes=_with(state.quotes, quote, known), doubts=doubts), None
+    return MarketState(
+        facility_id=state.facility_id,
+        quotes=_with(state.quotes, quote, known),
+        doubts=doubts,
+        day_ahead=state.day_ahead,
+    ), None
+
+
+def _apply_day_ahead(state: MarketState, price: MarketPrice) -> tuple[MarketState, str | None]:
+    """Take in an hour's day-ahead price; one not believed leaves its hour as it was, and a doubt about its market."""
+    ignored = day_ahead.not_taken(state.day_ahead, price)
+    if ignored is not None:
+        return state, ignored
+    doubt = _doubt(state, None, price)
+    doubts = tuple(other for other in state.doubts if not is_about(other, price)) if state.doubts else ()
+    if doubt is not None:
+        return replace(state, doubts=(*doubts, doubt)), None
+    return replace(state, doubts=doubts, day_ahead=day_ahead.taken(state.day_ahead, price)), None
 
 
 def _with(quotes: tuple[Quote, ...], quote: Quote, known: Quote | None) -> tuple[Quote, ...]:
@@ -144,14 +166,20 @@ def _doubt(state: MarketState, known: Quote | None, price: MarketPrice) -> Doubt
     )
     if not words:
         return None
-    since_ms = next((other.since_ms for other in state.doubts if _is_about(other, price)), price.observed_at_ms)
+    since_ms = next((other.since_ms for other in state.doubts if is_about(other, price)), price.observed_at_ms)
     if price.series not in ENERGY_SERIES and price.observed_at_ms - since_ms > LASTING_MS:
         return None
-    return Doubt(series=price.series, instrument=price.instrument, words=words, since_ms=since_ms)
+    return Doubt(series=price.series, instrument=_subject(price), words=words, since_ms=since_ms)
 
 
-def _is_about(doubt: Doubt, price: MarketPrice) -> bool:
-    return doubt.series is price.series and doubt.instrument == price.instrument
+def is_about(doubt: Doubt, price: MarketPrice) -> bool:
+    """Say whether a doubt is about what a price prices."""
+    return doubt.series is price.series and doubt.instrument == _subject(price)
+
+
+def _subject(price: MarketPrice) -> str:
+    """Return whose prices are in doubt: a day-ahead price's market, not its hour, so that doubts stay few."""
+    return day_ahead.market_of(price) if price.series is PriceSeries.ENERGY_DAY_AHEAD else price.instrument
 
 
 def _variance(known: Quote, price: MarketPrice) -> float | None:

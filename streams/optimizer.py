@@ -3,11 +3,12 @@
 from hcp.model.facilities import Fleet
 from hcp.model.ids import id_from_content
 from hcp.model.ledger import Alert, AlertSeverity, AlertType
-from hcp.model.markets import MarketPrice
+from hcp.model.markets import MarketPrice, PriceSeries
 from hcp.model.rejections import Rejected
 from hcp.model.steps import Cause, Step
+from streams.day_ahead import market_of
 from streams.inventory import SiteInventory, count_site
-from streams.market import MarketState, apply_price
+from streams.market import MarketState, apply_price, is_about
 from streams.recommendation import recommend
 from streams.rejecting import known_facility
 
@@ -23,16 +24,19 @@ def on_price(
     """Take in one price and output one recommendation for its facility; the table's key is the facility.
 
     The recommendation carries the devices as counted now, and how far in resource.state that was: what is decided on
-    it depends on no other topic.
+    it depends on no other topic. A day-ahead price leads to none: it changes no score, and the next one carries it.
     """
     facility = known_facility(fleet, price.facility_id)
     if isinstance(facility, Rejected):
         return facility
+    is_day_ahead = price.series is PriceSeries.ENERGY_DAY_AHEAD
+    if is_day_ahead and market_of(price) != facility.energy_market:
+        return Step(ignored="other_market")
     market, ignored = apply_price(state, price)
     if ignored is not None:
         return Step(ignored=ignored)
     alerts = _alerts(state, market, price, cause=cause)
-    if not market.quotes:
+    if is_day_ahead or not market.quotes:
         return Step(updates=((facility.facility_id, market),), outputs=alerts)
     recommendation = recommend(
         market,
@@ -52,7 +56,7 @@ def _alerts(state: MarketState | None, market: MarketState, price: MarketPrice, 
     if not market.doubts:
         return ()
     known = () if state is None else state.doubts
-    if any(doubt.series is price.series and doubt.instrument == price.instrument for doubt in known):
+    if any(is_about(doubt, price) for doubt in known):
         return ()
     begun = [doubt for doubt in market.doubts if doubt not in known]
     return tuple(
@@ -62,8 +66,15 @@ def _alerts(state: MarketState | None, market: MarketState, price: MarketPrice, 
             severity=AlertSeverity.WARNING,
             alert_type=AlertType.PRICE_IMPLAUSIBLE,
             subject=price.facility_id,
-            message=f"{doubt.words}: held back, and every class of {price.facility_id} holds its mode.",
+            message=f"{doubt.words}: held back{_meaning(price)}.",
             observed_at_ms=price.observed_at_ms,
         )
         for doubt in begun
     )
+
+
+def _meaning(price: MarketPrice) -> str:
+    """Say what a doubt means for decisions: without a day-ahead price they are made as if it were not published."""
+    if price.series is PriceSeries.ENERGY_DAY_AHEAD:
+        return ", and decisions are made without it"
+    return f", and every class of {price.facility_id} holds its mode"

@@ -10,13 +10,17 @@ from hcp.model.markets import PriceSeries
 from hcp.model.recommendations import RATE_MAX, ClassDevices, ClassRecommendation, MarketSnapshot, Recommendation
 from hcp.model.rejections import Rejected, RejectReason
 from hcp.model.steps import Cause
-from hcp.model.units import Btc, EpochMs
+from hcp.model.units import MS_PER_HOUR, Btc, EpochMs
 from streams import economics
+from streams.day_ahead import hour_of
 from streams.market import MarketState, Quote
 from streams.scoring import ClassScorer, Scored, SitePrices
 
 _ENERGY: Final = PriceSeries.ENERGY_REAL_TIME
 _WORDS_MAX: Final = 1_000
+DAY_AHEAD_HOURS: Final = 5
+"""Hours of day-ahead prices that a snapshot has fields for: sixteen intervals of 15 minutes lie within them."""
+_NOT_PUBLISHED: Final[tuple[None, ...]] = (None,) * DAY_AHEAD_HOURS
 _SITES_MAX: Final = 1_024
 """Sites whose scorers are kept; when one more comes, all are begun anew."""
 
@@ -162,6 +166,7 @@ def _worst(scored: list[Scored]) -> float:
 
 def _snapshot(prices: SitePrices, market: MarketState) -> MarketSnapshot:
     energy, btc = prices.energy, prices.btc
+    ahead = _day_ahead(market, energy)
     return MarketSnapshot(
         energy_price_usd_per_mwh=None if energy is None else energy.value,
         energy_observed_at_ms=None if energy is None else energy.observed_at_ms,
@@ -172,5 +177,24 @@ def _snapshot(prices: SitePrices, market: MarketState) -> MarketSnapshot:
         fees_btc_per_block=None if prices.fees is None else prices.fees.value,
         hash_price_usd_per_th_hour=prices.hash_price,
         energy_interval_ms=None if energy is None else energy.interval_ms,
-        implausible="; ".join([doubt.words for doubt in market.doubts])[:_WORDS_MAX] if market.doubts else "",
+        implausible="; ".join(_doubted(market))[:_WORDS_MAX] if market.doubts else "",
+        day_ahead_0h_usd_per_mwh=ahead[0],
+        day_ahead_1h_usd_per_mwh=ahead[1],
+        day_ahead_2h_usd_per_mwh=ahead[2],
+        day_ahead_3h_usd_per_mwh=ahead[3],
+        day_ahead_4h_usd_per_mwh=ahead[4],
     )
+
+
+def _doubted(market: MarketState) -> list[str]:
+    """Return what is held back and was to be scored; a day-ahead price is not."""
+    return [doubt.words for doubt in market.doubts if doubt.series is not PriceSeries.ENERGY_DAY_AHEAD]
+
+
+def _day_ahead(market: MarketState, energy: Quote | None) -> tuple[float | None, ...]:
+    """Return the day-ahead prices from the hour in which the energy price's interval began, as published by its end."""
+    known = market.day_ahead
+    if known is None or energy is None or known.market != energy.instrument:
+        return _NOT_PUBLISHED
+    first_ms, at_ms = hour_of(energy.observed_at_ms - energy.interval_ms), energy.observed_at_ms
+    return tuple([known.known(first_ms + hour * MS_PER_HOUR, at_ms=at_ms) for hour in range(DAY_AHEAD_HOURS)])

@@ -130,6 +130,8 @@ RECOMMENDATION = Recommendation(
         subsidy_btc=6.25,
         fees_btc_per_block=0.2,
         hash_price_usd_per_th_hour=0.0027,
+        day_ahead_0h_usd_per_mwh=-3.25,
+        day_ahead_1h_usd_per_mwh=21.5,
     ),
     classes=(
         ClassRecommendation(

@@ -17,8 +17,9 @@ from hcp.market_data.legs import (
 from hcp.market_data.series import Point, Recording
 from hcp.model.facilities import Facility, Fleet
 from hcp.model.markets import SERIES_RULES, MarketPrice, PriceSeries
-from hcp.model.units import EpochMs
+from hcp.model.units import MS_PER_HOUR, EpochMs
 
+_ENERGY: Final = PriceSeries.ENERGY_REAL_TIME
 _NEEDED: Final = (PriceSeries.BTC, PriceSeries.DIFFICULTY)
 
 Order = tuple[int, str, PriceSeries, str]
@@ -55,20 +56,19 @@ def recorded_market(recording: Recording, *, fleet: Fleet) -> Market:
     """Make a market of recorded points; a site whose hub is not recorded is skipped."""
     by_hub: dict[str, list[Point]] = {}
     for point in recording.points:
-        is_energy = point.series in {PriceSeries.ENERGY_REAL_TIME, PriceSeries.ENERGY_DAY_AHEAD}
-        by_hub.setdefault(point.instrument if is_energy else "", []).append(point)
-    served = tuple(site for site in fleet.facilities if site.energy_market in by_hub)
-    energy = [by_hub[site.energy_market] for site in served]
+        by_hub.setdefault(point.market, []).append(point)
+    ends_ms = {point.market: point.observed_at_ms for point in recording.points if point.series is _ENERGY}
+    served = tuple(site for site in fleet.facilities if site.energy_market in ends_ms)
     series = {point.series for point in by_hub.get("", [])}
     firsts = {(point.series, point.instrument): point.observed_at_ms for point in reversed(recording.points)}
     return Market(
         fleet=fleet,
         facilities=served,
-        skipped=tuple(site for site in fleet.facilities if site.energy_market not in by_hub),
+        skipped=tuple(site for site in fleet.facilities if site.energy_market not in ends_ms),
         lacking=tuple(needed for needed in _NEEDED if needed not in series),
         recorded=frozenset(series),
         start_ms=max(firsts.values(), default=0) if not served else _known_from(firsts, served),
-        end_ms=max((points[-1].observed_at_ms for points in energy), default=0),
+        end_ms=max((ends_ms[site.energy_market] for site in served), default=0),
         demand_seed=DEMAND_SEED,
         points_from=lambda hub, _from_ms, until_ms: (
             point for point in by_hub.get(hub, []) if point.observed_at_ms <= until_ms
@@ -81,7 +81,7 @@ def _known_from(firsts: dict[tuple[PriceSeries, str], int], served: tuple[Facili
     return max(
         first
         for (series, instrument), first in firsts.items()
-        if series in _NEEDED or (series is PriceSeries.ENERGY_REAL_TIME and instrument in hubs)
+        if series in _NEEDED or (series is _ENERGY and instrument in hubs)
     )
 
 
@@ -96,8 +96,14 @@ def replay(market: Market, *, start_ms: int, end_ms: float) -> Iterator[MarketPr
             first.append(price)
             break
         latest[price.facility_id, price.series, price.instrument] = price
-    yield from sorted(latest.values(), key=_order)
+    yield from sorted((price for price in latest.values() if not _is_over(price, start_ms)), key=_order)
     yield from chain(first, prices)
+
+
+def _is_over(price: MarketPrice, at_ms: int) -> bool:
+    """Say whether a day-ahead price is of an hour so long over that it tells nothing any more."""
+    ended_ms = price.interval_start_ms + price.interval_ms
+    return price.series is PriceSeries.ENERGY_DAY_AHEAD and ended_ms + MS_PER_HOUR <= at_ms
 
 
 def _of_facility(market: Market, site: Facility, *, start_ms: int, end_ms: float) -> Iterator[MarketPrice]:

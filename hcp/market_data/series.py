@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hcp.errors import MarketDataError
-from hcp.model.markets import SERIES_RULES, PriceSeries
+from hcp.market_data.publication import ERCOT_LOCATIONS, ercot_day_ahead_published_ms
+from hcp.model.markets import SERIES_RULES, PriceSeries, day_ahead_instrument
 from hcp.model.types import EARLIEST_EVENT_MS, LATEST_EVENT_MS
 from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE, MS_PER_SECOND
 
@@ -26,6 +27,9 @@ SAMPLE_FILES: Final = ("ercot_real_time_15min.csv", "btc_usd_hourly.csv", "btc_d
 
 Cell = str | float | datetime | None
 Row = tuple[int, tuple[Cell, ...]]
+_Parsed = tuple[PriceSeries, str, int, float, int | None]
+"""Series, instrument, start, value, and of a day-ahead price when it was published."""
+_ENERGY: Final = frozenset({PriceSeries.ENERGY_REAL_TIME, PriceSeries.ENERGY_DAY_AHEAD})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +37,10 @@ class Point:
     """One recorded value.
 
     Attributes:
-        observed_at_ms: When it became known: a price at the end of its interval, an epoch at its start.
+        observed_at_ms: When it became known: a price at the end of its interval, an epoch at its start, a day-ahead
+            price when it was published.
         series: What is priced.
-        instrument: Hub, device class, algorithm or pair.
+        instrument: Hub, device class, algorithm or pair; hub and hour of a day-ahead price.
         value: In the one unit of the series.
         interval_start_ms: Start of the interval it is for.
         interval_ms: Length of that interval; 0 for an instant.
@@ -49,6 +54,13 @@ class Point:
     interval_start_ms: int
     interval_ms: int
     source: str
+
+    @property
+    def market(self) -> str:
+        """Return the energy market of an energy price, "" of any other."""
+        if self.series is PriceSeries.ENERGY_DAY_AHEAD:
+            return self.instrument.rpartition("/")[0]
+        return self.instrument if self.series is PriceSeries.ENERGY_REAL_TIME else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +80,15 @@ class _Shape:
     value: str
     instrument: str | None = None
     series_column: str | None = None
+    published: str | None = None
     series: PriceSeries | None = None
     fixed_instrument: str = ""
     interval_ms: int = 0
 
     def columns(self) -> tuple[str, ...]:
-        """Return the columns read: time, value, and where the shape has them, instrument and series."""
-        return tuple(name for name in (self.time, self.value, self.instrument, self.series_column) if name is not None)
+        """Return the columns read: time, value, and where the shape has them, instrument, series and publication."""
+        names = (self.time, self.value, self.instrument, self.series_column, self.published)
+        return tuple(name for name in names if name is not None)
 
 
 _SHAPES: Final = (
@@ -85,6 +99,17 @@ _SHAPES: Final = (
         instrument="location",
         series=PriceSeries.ENERGY_REAL_TIME,
         interval_ms=15 * MS_PER_MINUTE,
+    ),
+    *(
+        _Shape(
+            time="interval_start_utc",
+            value="dam_price_usd_per_mwh",
+            instrument="location",
+            published=published,
+            series=PriceSeries.ENERGY_DAY_AHEAD,
+            interval_ms=MS_PER_HOUR,
+        )
+        for published in ("published_at_utc", None)
     ),
     *(
         _Shape(
@@ -218,7 +243,7 @@ def _open_parquet(path: Path) -> tuple[_Shape, Iterator[Row]]:
 
 
 def _parse(rows: Iterable[Row], *, shape: _Shape, path: Path, instruments: frozenset[str] | None) -> Recording:
-    parsed: list[tuple[PriceSeries, str, int, float]] = []
+    parsed: list[_Parsed] = []
     starts: set[int] = set()
     empty = 0
     for line, cells in rows:
@@ -232,13 +257,13 @@ def _parse(rows: Iterable[Row], *, shape: _Shape, path: Path, instruments: froze
         starts.add(start_ms)
         if not instrument:
             raise MarketDataError(f"{at}, {shape.instrument}: must name an instrument, was empty")
-        if instruments is not None and series is PriceSeries.ENERGY_REAL_TIME and instrument not in instruments:
+        if instruments is not None and series in _ENERGY and instrument not in instruments:
             continue
         value = _value(cells[1], series=series, at=at, column=shape.value)
         if value is None:
             empty += 1
         else:
-            parsed.append((series, instrument, start_ms, value))
+            parsed.append((series, instrument, start_ms, value, _published_ms(cells, start_ms, shape=shape, at=at)))
     interval_ms = _interval_ms(starts, shape)
     points = [_point(row, interval_ms=interval_ms, source=f"recorded:{path.name}") for row in parsed]
     return merged([Recording(points=tuple(points), empty_rows=empty, repeated_rows=0)])
@@ -252,12 +277,26 @@ def _interval_ms(starts: set[int], shape: _Shape) -> int:
     return min(after - before for before, after in pairwise(ordered))
 
 
-def _point(row: tuple[PriceSeries, str, int, float], *, interval_ms: int, source: str) -> Point:
-    series, instrument, start_ms, value = row
+def _published_ms(cells: tuple[Cell, ...], start_ms: int, *, shape: _Shape, at: str) -> int | None:
+    """Return when a day-ahead price was published: as its row says, or by ERCOT's rule; None for any other price."""
+    if shape.series is not PriceSeries.ENERGY_DAY_AHEAD:
+        return None
+    if shape.published is not None:
+        return _time(cells[3], at=at, column=shape.published)
+    if not str(cells[2]).startswith(ERCOT_LOCATIONS):
+        known = " or ".join(ERCOT_LOCATIONS)
+        raise MarketDataError(
+            f"{at}, {shape.instrument}: must begin with {known} without a column published_at_utc, was {cells[2]!r}"
+        )
+    return ercot_day_ahead_published_ms(start_ms)
+
+
+def _point(row: _Parsed, *, interval_ms: int, source: str) -> Point:
+    series, instrument, start_ms, value, published_ms = row
     return Point(
-        observed_at_ms=start_ms + interval_ms,
+        observed_at_ms=start_ms + interval_ms if published_ms is None else published_ms,
         series=series,
-        instrument=instrument,
+        instrument=instrument if published_ms is None else day_ahead_instrument(instrument, start_ms),
         value=value,
         interval_start_ms=start_ms,
         interval_ms=interval_ms,

@@ -59,12 +59,22 @@ SERIES_RULES: Final[dict[PriceSeries, SeriesRule]] = {
 }
 
 
+def day_ahead_instrument(market: str, interval_start_ms: int) -> str:
+    """Return the instrument of an hour's day-ahead price: `HB_WEST/477282`, the hours from 1970 until it begins.
+
+    All hours of a day are published at once: only the hour tells them apart wherever a price is known by its
+    instrument and `observed_at_ms`.
+    """
+    return f"{market}/{interval_start_ms // MS_PER_HOUR}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketPrice:
     """One value of one series, as one facility sees it.
 
     Global series (BTC, difficulty) are published once per facility, so that the decision plane stays
-    co-partitioned by site.
+    co-partitioned by site. A day-ahead price is observed when it is published, before its interval begins; every
+    other price once its interval is over.
     """
 
     facility_id: FacilityId

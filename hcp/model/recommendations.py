@@ -165,6 +165,31 @@ class MarketSnapshot:
             pattern=r"[\s\S]{0,1000}",
         ),
     ] = ""
+    day_ahead_0h_usd_per_mwh: Annotated[
+        float | None,
+        Field(
+            "Day-ahead price of the hour in which the interval of the energy price began; null if not published.",
+            unit="USD/MWh",
+            minimum=-5_000.0,
+            maximum=100_000.0,
+        ),
+    ] = None
+    day_ahead_1h_usd_per_mwh: Annotated[
+        float | None,
+        Field("Of the hour after.", unit="USD/MWh", minimum=-5_000.0, maximum=100_000.0),
+    ] = None
+    day_ahead_2h_usd_per_mwh: Annotated[
+        float | None,
+        Field("Of the second hour after.", unit="USD/MWh", minimum=-5_000.0, maximum=100_000.0),
+    ] = None
+    day_ahead_3h_usd_per_mwh: Annotated[
+        float | None,
+        Field("Of the third hour after.", unit="USD/MWh", minimum=-5_000.0, maximum=100_000.0),
+    ] = None
+    day_ahead_4h_usd_per_mwh: Annotated[
+        float | None,
+        Field("Of the fourth hour after.", unit="USD/MWh", minimum=-5_000.0, maximum=100_000.0),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
