@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from hcp.model.devices import DeviceMode
-from hcp.model.units import Celsius, Watts
+from hcp.model.units import Celsius, Ratio, Watts
 
 
 class PauseMode(StrEnum):
@@ -107,12 +107,24 @@ class Telemetry:
         power_watts: Draw at the wall, 0 or more.
         temperature_celsius: Hottest chip.
         temperature_max_celsius: Where this hardware begins to slow itself; None when it does not say.
+        memory_temperature_celsius: Of a GPU's memory.
+        inlet_temperature_celsius: Of the air that an ASIC draws in.
+        utilisation_ratio: Share of time a kernel ran, 0..1.
+        hash_rate_h_per_s: Hashes a second, 0 or more.
+        fan_speed_rpm: Mean of the fans.
+        reject_ratio: Shares that the pool refused, 0..1.
     """
 
     mode: DeviceMode | None
     power_watts: Watts | None
     temperature_celsius: Celsius | None
     temperature_max_celsius: Celsius | None = None
+    memory_temperature_celsius: Celsius | None = None
+    inlet_temperature_celsius: Celsius | None = None
+    utilisation_ratio: Ratio | None = None
+    hash_rate_h_per_s: float | None = None
+    fan_speed_rpm: float | None = None
+    reject_ratio: Ratio | None = None
 
 
 class Device(Protocol):
@@ -156,6 +168,15 @@ class Prewarmable(Protocol):
 
     async def prewarm(self, *, deadline_ms: int) -> Ack:
         """Do that part; what is warm or active already is accepted."""
+
+
+@runtime_checkable
+class Hashing(Protocol):
+    """A workload that says how fast it hashes."""
+
+    @property
+    def hash_rate_h_per_s(self) -> float | None:
+        """Return the rate when it was last observed, hashes a second; None when it did not say."""
 
 
 class Machine(Protocol):

@@ -8,6 +8,8 @@ from typing import Final, TypeVar
 import structlog
 import uvloop
 
+from controllers.hardware_file import read_hardware_file
+from controllers.health import GpuHealth
 from controllers.intake import command_in, order_in
 from controllers.journal import connect, open_journal
 from controllers.kill_switch import KillSwitch, kill_switch_file
@@ -15,6 +17,8 @@ from controllers.machines import Machines
 from controllers.offsets import InFlight
 from controllers.prewarm import Prewarmer
 from controllers.readings import READ_EVERY_MS, Readings
+from controllers.real_hardware import RealHardware, open_real_hardware
+from controllers.telemetry_out import TelemetryOut
 from controllers.work import Worker
 from hcp.clock import seconds, wall_ms
 from hcp.errors import BrokerError, StoreError
@@ -46,19 +50,31 @@ def run_controller(*, settings: Settings, fleet: Fleet, facilities: tuple[str, .
         BrokerError: The topics do not exist, or the group cannot be kept.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_Controller(settings=settings, fleet=fleet, facilities=facilities).run())
+        return runner.run(_run(settings, fleet, facilities))
+
+
+async def _run(settings: Settings, fleet: Fleet, facilities: tuple[str, ...]) -> int:
+    if settings.hardware_file is None:
+        machines = Machines(fleet=fleet, facilities=facilities, state_dir=settings.state_dir)
+        return await _Controller(settings=settings, fleet=fleet, machines=machines, real=None).run()
+    described = read_hardware_file(settings.hardware_file, fleet)
+    async with await open_real_hardware(described) as real:
+        machines = Machines(
+            fleet=fleet, facilities=facilities, state_dir=settings.state_dir, described=described, real=real
+        )
+        return await _Controller(settings=settings, fleet=fleet, machines=machines, real=real).run()
 
 
 class _Controller:
     """Wires consumer, worker and producer; the loop is the only caller of the consumer."""
 
-    def __init__(self, *, settings: Settings, fleet: Fleet, facilities: tuple[str, ...]) -> None:
+    def __init__(self, *, settings: Settings, fleet: Fleet, machines: Machines, real: RealHardware | None) -> None:
         self._settings = settings
         self._fleet = fleet
-        self._facilities = facilities
         self._controller_id = f"{PROCESS}-{settings.instance}"
         self._shards = {shard.shard_id: shard for shard in fleet.shards()}
-        self._machines = Machines(fleet=fleet, facilities=facilities, state_dir=settings.state_dir)
+        self._machines = machines
+        self._real = real
         self._readings = Readings()
         self._shard_locks: dict[str, asyncio.Lock] = {}
         self._prewarmer = Prewarmer(
@@ -69,7 +85,9 @@ class _Controller:
         )
         self._stopping = asyncio.Event()
         self._in_flight = InFlight()
-
+        self._telemetry = TelemetryOut(
+            machines, self._readings, bootstrap=settings.kafka_bootstrap, produced_by=self._controller_id
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._unread: set[str] = set()
 
@@ -94,6 +112,7 @@ class _Controller:
             )
             await self._read_all()
             watching.append(asyncio.create_task(self._read()))
+            self._watch_health(worker)
             if await self._until_store_answers(worker.recover_all) is not None:
                 _log.info("controller_ready", incarnation=journal.incarnation, shards=len(self._machines.shards))
                 await self._consume(worker)
@@ -107,11 +126,17 @@ class _Controller:
         _log.info("controller_stopped")
         return 0
 
+    def _watch_health(self, worker: Worker) -> None:
+        """Let what the driver says of its GPUs become orders; NVML's own close ends it."""
+        if self._real is None or self._real.nvml is None:
+            return
+        health = GpuHealth(places=self._real.places(self._machines.real), send=worker.order)
+        self._real.nvml.watch(health.take)
+
     async def _consume(self, worker: Worker) -> None:
-        suffix = "".join(f".{name}" for name in sorted(self._facilities))
         consumer = BatchConsumer(
             bootstrap=self._settings.kafka_bootstrap,
-            group=GROUP + suffix,
+            group=GROUP + self._machines.group_suffix,
             topics=(CONTROLLER_COMMAND.name, OPERATOR_ORDER.name, ORCHESTRATOR_OUTLOOK.name),
             client_id=self._controller_id,
         )
@@ -228,6 +253,7 @@ class _Controller:
         for shard_id in self._machines.shards:
             try:
                 await self._readings.refresh(self._machines.by_device_id(shard_id))
+                await self._telemetry.send(shard_id)
             except Exception as error:  # noqa: BLE001  # whatever a driver raises, the other shards must stay fresh
                 if shard_id not in self._unread:
                     self._unread.add(shard_id)

@@ -52,7 +52,7 @@ class Worker:
         self._commands = fleet_commands(
             machines.fleet, machines.sites, executor=Executor(journal=journal, readings=readings), journal=journal
         )
-        self._unflushed: list[ControllerResult] = []
+        self._unflushed: list[tuple[object, str]] = []
         self._unflushed_dead: list[tuple[ConsumedRecord, Rejected]] = []
         self._has_failed = False
 
@@ -81,8 +81,7 @@ class Worker:
         if not isinstance(result, ControllerResult):
             result = await self._execute(command, record)
             await self._journal.keep_result(command_id=command.command_id, result=encode(result))
-        self._unflushed.append(result)
-        self._producer.send(result, trace_id=command.decision_id)
+        self._send(result, trace_id=command.decision_id)
         return True
 
     async def obey(self, order: OperatorOrder) -> bool:
@@ -106,8 +105,7 @@ class Worker:
                 started_at_ms=started_at_ms,
                 finished_at_ms=self._clock(),
             )
-            self._unflushed.append(result)
-            self._producer.send(result, trace_id=order.order_id)
+            self._send(result, trace_id=order.order_id)
         await self._journal.keep_result(command_id=order.order_id, result=b"obeyed")
         return True
 
@@ -138,28 +136,36 @@ class Worker:
         _log_outcomes(result)
         return result
 
+    def order(self, order: OperatorOrder) -> None:
+        """Send an order of the controller's own; it comes back as everybody's do, and is obeyed then."""
+        self._send(order, trace_id=order.order_id)
+
     def refuse(self, record: ConsumedRecord, rejected: Rejected) -> None:
         """Send a record to its dead-letter topic."""
         self._unflushed_dead.append((record, rejected))
         self._producer.send_dead(record, rejected)
 
     async def flush(self) -> None:
-        """Return when the broker has every result and dead letter; what failed before is sent again.
+        """Return when the broker has every result, order and dead letter; what failed before is sent again.
 
         Raises:
             BrokerError: Not everything was delivered; call again.
         """
-        results, dead = self._unflushed, self._unflushed_dead
+        sent, dead = self._unflushed, self._unflushed_dead
         if self._has_failed:
-            for result in results:
-                self._producer.send(result, trace_id=result.decision_id)
+            for value, trace_id in sent:
+                self._producer.send(value, trace_id=trace_id)
             for record, rejected in dead:
                 self._producer.send_dead(record, rejected)
-        counts = len(results), len(dead)
+        counts = len(sent), len(dead)
         self._has_failed = True
         await asyncio.to_thread(self._producer.flush)
         self._has_failed = False
-        del results[: counts[0]], dead[: counts[1]]
+        del sent[: counts[0]], dead[: counts[1]]
+
+    def _send(self, value: object, *, trace_id: str) -> None:
+        self._unflushed.append((value, trace_id))
+        self._producer.send(value, trace_id=trace_id)
 
 
 def _refused(command: ControllerCommand, detail: str) -> list[DeviceReport]:

@@ -20,6 +20,9 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis of the switch journal.")
     fleet_file: Path = Field(Path("fleet.toml"), description="The fleet description.")
+    hardware_file: Path | None = Field(
+        None, description="The real devices that a controller drives; default: all are simulated."
+    )
     state_dir: Path = Field(Path(".hcp"), description="Local state: stacks, agents' tables, logs.")
     cache_dir: Path | None = Field(None, description="Downloaded services; default: see `hcp stack status`.")
     java_home: Path | None = Field(

@@ -1,8 +1,9 @@
-"""Which programs work on which GPU: a TOML file, and the machines that it describes.
+"""One GPU of hardware.toml: its UUID on this host, which programs work on it, and the machine that this makes.
 
 ```toml
 [[gpu]]
 device_id = "tx-north.gpu-1/00/003"
+uuid = "GPU-5f7d2c1e-9a64-4c07-8e0b-2f2f6f1f8a11"
 xmrig = { url = "http://10.0.3.7:44444", access_token_file = "/run/secrets/xmrig" }
 
 [gpu.vllm]
@@ -48,14 +49,13 @@ class _Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pid_file: str = ""
 
 
-class _Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class GpuEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A GPU as the file words it; `uuid` is what `nvidia-smi -L` prints."""
+
     device_id: str
+    uuid: str
     xmrig: _Miner | None = None
     vllm: _Server | None = None
-
-
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    gpu: tuple[_Gpu, ...]
 
 
 class GpuWorkloads(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,25 +65,16 @@ class GpuWorkloads(msgspec.Struct, frozen=True, kw_only=True):
     vllm: VllmConfig | None
 
 
-def read_gpu_workloads(path: Path) -> dict[str, GpuWorkloads]:
-    """Read the programs of each GPU by device id; secrets come from the files that it names.
+def gpu_workloads(given: GpuEntry) -> GpuWorkloads:
+    """Return the programs of a GPU; secrets come from the files that it names.
 
     Raises:
-        SettingsError: The file, or one that it names, cannot be read, or a value is out of range.
+        SettingsError: A file that it names cannot be read, or a value is out of range.
     """
-    try:
-        given = msgspec.toml.decode(path.read_bytes(), type=_File)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise SettingsError(f"{path.name} must describe GPUs, was unreadable: {error}") from error
-    found: dict[str, GpuWorkloads] = {}
-    for gpu in given.gpu:
-        if gpu.device_id in found:
-            raise SettingsError(f"device_id must be given once, was given twice: {gpu.device_id}")
-        found[gpu.device_id] = GpuWorkloads(
-            xmrig=None if gpu.xmrig is None else _miner(gpu.xmrig),
-            vllm=None if gpu.vllm is None else _server(gpu.vllm),
-        )
-    return found
+    return GpuWorkloads(
+        xmrig=None if given.xmrig is None else _miner(given.xmrig),
+        vllm=None if given.vllm is None else _server(given.vllm),
+    )
 
 
 def gpu_machine(workloads: GpuWorkloads, *, device: Device, session: aiohttp.ClientSession) -> GpuMachine:

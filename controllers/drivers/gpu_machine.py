@@ -12,6 +12,7 @@ from controllers.ports import (
     Applied,
     Device,
     Disproven,
+    Hashing,
     Identity,
     NotConfirmed,
     ObservedState,
@@ -80,7 +81,9 @@ class _WorkingDevice:
 
     async def telemetry(self) -> Telemetry:
         reading, states = await asyncio.gather(self._device.telemetry(), _observed(self._workloads.values()))
-        return replace(reading, mode=_mode_of(dict(zip(self._workloads, states, strict=True))))
+        mode = _mode_of(dict(zip(self._workloads, states, strict=True)))
+        running: Workload | None = self._workloads.get(mode) if mode is not None else None
+        return replace(reading, mode=mode, hash_rate_h_per_s=_hash_rate(running))
 
     async def set_power_limit(self, *, limit_watts: Watts, deadline_ms: int) -> Ack:
         return await self._device.set_power_limit(limit_watts=limit_watts, deadline_ms=deadline_ms)
@@ -137,6 +140,10 @@ class GpuMachine:
 
 async def _observed(workloads: Iterable[Workload]) -> list[ObservedState]:
     return list(await asyncio.gather(*(each.observed() for each in workloads)))
+
+
+def _hash_rate(workload: object) -> float | None:
+    return workload.hash_rate_h_per_s if isinstance(workload, Hashing) else None
 
 
 def _mode_of(states: Mapping[DeviceMode, ObservedState]) -> DeviceMode | None:

@@ -93,6 +93,8 @@ class NvmlDevice:
             power_watts=power.average_watts if power.instant_watts is None else power.instant_watts,
             temperature_celsius=reading.heat.temperature_celsius,
             temperature_max_celsius=reading.facts.temperature_slowdown_celsius,
+            memory_temperature_celsius=reading.heat.memory_temperature_celsius,
+            utilisation_ratio=reading.load.utilisation_ratio,
         )
 
     async def set_power_limit(self, *, limit_watts: Watts, deadline_ms: int) -> Ack:

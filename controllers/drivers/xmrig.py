@@ -96,6 +96,12 @@ class XmrigWorkload(HeldWorkload):
         self._config = config
         self._api = Endpoint(session, url=config.url, token=config.access_token)
         self._rpc_id = 0
+        self._rate_h_per_s: float | None = None
+
+    @property
+    def hash_rate_h_per_s(self) -> float | None:
+        """Return the mean of 10 s as of the last observation."""
+        return self._rate_h_per_s
 
     async def pause_by_api(self, *, mode: PauseMode, deadline_ms: int) -> Ack:  # noqa: ARG002  # a miner has no requests
         """Pause; threads end the hash (a GPU: the batch) that they are at."""
@@ -108,6 +114,7 @@ class XmrigWorkload(HeldWorkload):
     async def observed_by_api(self, *, deadline_ms: int) -> ObservedState:
         """Read the summary; not paused and without a hash rate yet is ramping."""
         summary = await self._summary(deadline_ms)
+        self._rate_h_per_s = summary.rate_h_per_s if isinstance(summary, _Summary) else None
         if not isinstance(summary, _Summary):
             return ObservedState.UNKNOWN
         if summary.paused:
@@ -134,6 +141,8 @@ class XmrigWorkload(HeldWorkload):
             if deadline.left_ms <= POLL_MS:
                 break
             await asyncio.sleep(seconds(POLL_MS))
+            if deadline.left_ms < POLL_MS:
+                break  # slept too long: what cannot be answered any more would only hide why
             now = await self._summary(min(deadline.left_ms, CALL_MS_MAX))
             reads += 1
         if isinstance(now, _Summary):

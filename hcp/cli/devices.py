@@ -23,9 +23,8 @@ from hcp.model.devices import DeviceMode, DeviceState
 from hcp.model.facilities import Fleet, Shard
 from hcp.model.ids import device_id, id_from_content
 from hcp.model.ledger import AuditEvent
-from hcp.model.orders import OperatorOrder, OrderAction
+from hcp.model.orders import OperatorOrder, OrderAction, order_of
 from hcp.model.resources import ResourceState, StateReporter
-from hcp.model.units import EpochMs
 from hcp.settings import load_settings
 from hcp.topics import AUDIT_EVENTS, RESOURCE_STATE
 
@@ -166,7 +165,16 @@ def _order(
         wanted.setdefault(shard.shard_id, (shard, set()))[1].update(indexes)
     operator = by or getpass.getuser()
     orders = [
-        order_of(action, shard, indexes, operator=operator, why=why, to_mode=to_mode, at_ms=wall_ms())
+        order_of(
+            action,
+            shard,
+            indexes,
+            operator=operator,
+            origin=socket.gethostname(),
+            why=why,
+            to_mode=to_mode,
+            observed_at_ms=wall_ms(),
+        )
         for shard, indexes in wanted.values()
     ]
     producer = RecordProducer(bootstrap=settings.kafka_bootstrap, produced_by="cli.device")
@@ -197,35 +205,6 @@ def parse_target(target: str, fleet: Fleet) -> tuple[Shard, range]:
     if not first <= last < shard.device_count:
         raise FleetError(f"devices of {shard.shard_id} must be from 0 to {shard.device_count - 1}, was {target}")
     return shard, range(first, last + 1)
-
-
-def order_of(
-    action: OrderAction,
-    shard: Shard,
-    indexes: Iterable[int],
-    *,
-    operator: str,
-    why: str,
-    to_mode: DeviceMode | None,
-    at_ms: EpochMs,
-) -> OperatorOrder:
-    """Word an order; the same one has the same id."""
-    rows = tuple(sorted(indexes))
-    named = (action, shard.shard_id, ",".join(map(str, rows)), to_mode or "", operator, at_ms)
-    return OperatorOrder(
-        order_id=id_from_content("operator.order", *named),
-        facility_id=shard.facility_id,
-        cluster_id=shard.cluster_id,
-        shard_id=shard.shard_id,
-        device_class=shard.device_class,
-        action=action,
-        to_mode=to_mode,
-        device_indexes=rows,
-        operator=operator,
-        origin=socket.gethostname(),
-        why=why,
-        observed_at_ms=at_ms,
-    )
 
 
 def _show_answers(bootstrap: str, orders: list[OperatorOrder], *, wait_seconds: int) -> None:
