@@ -41,6 +41,7 @@ class Controller:
     services: StackAddresses
     state_dir: Path
     redis_url: str
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     seen: list[object] = field(default_factory=list)
     producer: RecordProducer = field(init=False)
@@ -71,6 +72,7 @@ class Controller:
             "HCP_REDIS_URL": self.redis_url,
             "HCP_STATE_DIR": str(self.state_dir),
             "HCP_FLEET_FILE": str(ROOT / "fleet.demo.toml"),
+            **self.environment,
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

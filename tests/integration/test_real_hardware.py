@@ -1,0 +1,175 @@
+"""A controller pointed at real protocols by configuration alone: NVML by the linker, a miner and a server by URL.
+
+The library is the simulator's and found as a driver's would be; the workloads are processes that hash and compute.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+from urllib.request import urlopen
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from controllers.drivers.gpu_config import canary_toml
+from controllers.drivers.http import open_session
+from hcp.fleet import load_fleet
+from hcp.model.commands import ControllerCommand, ControllerResult, DeviceOutcome
+from hcp.model.devices import DeviceMode
+from hcp.model.orders import OperatorOrder, OrderAction, order_of
+from hcp.model.telemetry import GpuTelemetry
+from hcp.model.units import Celsius, EpochMs, Ratio, Watts
+from hcp.stack import StackAddresses
+from hcp.topics import METRICS_GPU, OPERATOR_ORDER
+from simulators.nvml.build import STATE_VARIABLE
+from simulators.nvml.models import H100
+from simulators.nvml.state import NvmlSimulator
+from tests.agent_process import ROOT, Reader
+from tests.gpu_lab import Program, commissioned, program
+from tests.integration.test_controllers import Controller
+from tests.nvml_lab import library
+from tests.unit.controllers.world import GPU
+from tests.unit.controllers.world import command as command_of
+
+pytestmark = pytest.mark.services
+SHARD: Final = "tx-north.gpu-9/00"
+CLUSTER_LINE: Final = 'clusters.gpu-1 = { device_class = "h100", device_count = 8, initial_mode = "ai_inference" }\n'
+OWN_LINE: Final = 'clusters.gpu-9 = { device_class = "h100", device_count = 1, initial_mode = "ai_inference" }\n'
+MINING, INFERENCE = DeviceMode.MINING, DeviceMode.AI_INFERENCE
+
+
+@dataclass(slots=True, kw_only=True)
+class Host:
+    """A GPU host: one GPU, its two programs, its controller."""
+
+    nvml: NvmlSimulator
+    miner: Program
+    server: Program
+    controller: Controller
+    reader: Reader
+
+    def switch(self, to_mode: DeviceMode) -> ControllerResult:
+        """Command the GPU and wait for the result."""
+        order = self.command(to_mode)
+        self.controller.send(order)
+        return self.controller.result(order.command_id)
+
+    def command(self, to_mode: DeviceMode) -> ControllerCommand:
+        """Return a command for the GPU."""
+        order = command_of(GPU, to_mode=to_mode, epoch=time.time_ns() // 1_000_000)
+        return replace(order, cluster_id="tx-north.gpu-9", shard_id=SHARD)
+
+    def is_working(self, of: Program) -> bool:
+        """Ask a program's control port whether it works."""
+        with urlopen(f"{of.running.control_url}/state", timeout=5) as answer:  # noqa: S310  # loopback
+            return not msgspec.json.decode(answer.read())["is_paused"]
+
+
+def _hardware(directory: Path, *, uuid: str, miner: Program, server: Program, canary: str) -> Path:
+    path = directory / "hardware.toml"
+    path.write_text(
+        f"""
+[[gpu]]
+device_id = "{SHARD}/000"
+uuid = "{uuid}"
+xmrig = {{ url = "{miner.url}", pid_file = "{miner.pid_file}" }}
+[gpu.vllm]
+url = "{server.url}"
+model = "hcp-canary"
+pid_file = "{server.pid_file}"
+{canary}
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest_asyncio.fixture
+async def canary(tmp_path: Path) -> tuple[Program, Program, str]:
+    """Start both programs at rest and learn the server's canary."""
+    miner, server = program("miner", tmp_path), program("server", tmp_path, "--weights-mb", "4")
+    async with open_session() as session:
+        config = await commissioned(server.url, session)
+    return miner, server, canary_toml(config.canary)
+
+
+@pytest.fixture
+def gpu_host(services: StackAddresses, tmp_path: Path, canary: tuple[Program, Program, str]) -> Iterator[Host]:
+    """Give the host with its controller up; the fleet has the cluster, everything else of it is somebody else's."""
+    miner, server, line = canary
+    fleet = tmp_path / "fleet.toml"
+    text = (ROOT / "fleet.demo.toml").read_text(encoding="utf-8")
+    fleet.write_text(text.replace(CLUSTER_LINE, CLUSTER_LINE + OWN_LINE, 1), encoding="utf-8")
+    assert load_fleet(fleet).shard(SHARD) is not None
+    with NvmlSimulator.create(tmp_path / "nvml-state", models=(H100,)) as nvml:
+        hardware = _hardware(tmp_path, uuid=nvml.gpu(0).uuid, miner=miner, server=server, canary=line)
+        controller = Controller(
+            services,
+            tmp_path,
+            services.redis_url.rsplit("/", 1)[0] + "/9",
+            environment={
+                "HCP_FLEET_FILE": str(fleet),
+                "HCP_HARDWARE_FILE": str(hardware),
+                "LD_LIBRARY_PATH": str(library().parent),
+                STATE_VARIABLE: str(nvml.path),
+            },
+        )
+        reader = Reader(bootstrap=services.kafka_bootstrap, topics=(METRICS_GPU.name, OPERATOR_ORDER.name))
+        try:
+            controller.start()
+            yield Host(nvml=nvml, miner=miner, server=server, controller=controller, reader=reader)
+        finally:
+            if controller.process is not None and controller.process.poll() is None:
+                controller.process.terminate()
+                assert controller.process.wait(timeout=30) == 0, controller.log.read_text()[-4_000:]
+            for each in (miner, server):
+                each.running.stop()
+            controller.consumer.close()
+            controller.producer.close()
+            reader.close()
+
+
+def test_switch_and_telemetry_of_a_real_protocol(gpu_host: Host) -> None:
+    """A command for the GPU moves real work from program to program, and NVML's readings arrive on the topic."""
+    gpu_host.nvml.gpu(0).set_load(power_watts=Watts(612.0), utilisation_ratio=Ratio(0.97))
+    gpu_host.nvml.gpu(0).set_temperature(Celsius(64.0), memory_celsius=Celsius(71.0))
+    for to_mode, working, resting in (
+        (INFERENCE, gpu_host.server, gpu_host.miner),
+        (MINING, gpu_host.miner, gpu_host.server),
+    ):
+        result = gpu_host.switch(to_mode)
+        assert (result.outcomes, result.modes) == ((DeviceOutcome.COMMITTED,), (to_mode,)), result.details
+        assert gpu_host.is_working(working)
+        assert not gpu_host.is_working(resting)
+    found = gpu_host.reader.find(
+        lambda _, value: isinstance(value, GpuTelemetry) and value.shard_id == SHARD and value.modes == (MINING,)
+    )
+    batch: GpuTelemetry = found[0][1]
+    assert batch.device_indexes == (0,)
+    assert batch.power_watts[0] == pytest.approx(612.0, abs=5.0)
+    assert (batch.temperature_celsius, batch.memory_temperature_celsius) == ((64.0,), (71.0,))
+    assert batch.hash_rate_mh_per_s[0] is None or batch.hash_rate_mh_per_s[0] > 0.0
+
+
+def test_fatal_xid_stops_the_gpu_until_a_person_releases_it(gpu_host: Host) -> None:
+    """The driver's word becomes an order: work stops, commands are refused, the release lets them through again."""
+    assert gpu_host.switch(MINING).outcomes == (DeviceOutcome.COMMITTED,)
+    gpu_host.nvml.raise_xid(0, 48)
+    ((_, order),) = gpu_host.reader.find(lambda _, value: isinstance(value, OperatorOrder) and value.shard_id == SHARD)
+    assert (order.action, order.device_indexes, order.operator) == (OrderAction.PAUSE, (0,), "gpu-health")
+    assert order.why.startswith("Xid 48: ")
+    gpu_host.controller.eventually(lambda: not gpu_host.is_working(gpu_host.miner))
+    held = gpu_host.switch(INFERENCE)
+    assert held.outcomes == (DeviceOutcome.HELD,), held.details
+    assert not gpu_host.is_working(gpu_host.server)
+    shard = load_fleet(Path(gpu_host.controller.environment["HCP_FLEET_FILE"])).shard(SHARD)
+    assert shard is not None
+    at_ms = EpochMs(time.time_ns() // 1_000_000)
+    gpu_host.controller.send(
+        order_of(OrderAction.RELEASE, shard, (0,), operator="k.ono", origin="test", why="reset", observed_at_ms=at_ms)
+    )
+    assert gpu_host.switch(INFERENCE).outcomes == (DeviceOutcome.COMMITTED,)
+    assert gpu_host.is_working(gpu_host.server)
