@@ -27,6 +27,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tick-ms", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--fault", action="append", default=[])
+    parser.add_argument("--nvml", action="append", default=[], metavar="SHARD=FILE")
+    parser.add_argument("--without", action="append", default=[], metavar="CLUSTER")
     return parser.parse_args()
 
 
@@ -57,6 +59,8 @@ def main() -> int:
         origin_ms=EpochMs(given.origin_ms),
         started_ms=started_ms,
         faults=tuple(given.fault),
+        nvml=tuple(given.nvml),
+        without=tuple(given.without),
     )
 
 

@@ -6,7 +6,7 @@ import structlog
 
 from hcp.clock import Clock, wall_ms
 from hcp.codecs import decode
-from hcp.errors import BrokerError
+from hcp.errors import BrokerError, FleetError
 from hcp.kafka.consumer import BatchConsumer
 from hcp.kafka.producer import RecordProducer
 from hcp.model.commands import ControllerResult
@@ -15,6 +15,7 @@ from hcp.model.units import EpochMs
 from hcp.settings import Settings
 from hcp.topics import CONTROLLER_RESULT, topic_of
 from simulators.faults import Fault, corrupted, parse_fault
+from simulators.nvml_feed import NvmlFeed
 from simulators.physics import ShardPhysics
 from simulators.run_clock import RunClock, StopSignal
 from simulators.telemetry import apply_result, fleet_physics, tick
@@ -33,10 +34,24 @@ _log = structlog.get_logger(__name__)
 class FleetRun:
     """The shards of a run and their connection to Kafka."""
 
-    def __init__(self, *, settings: Settings, fleet: Fleet, seed: int, faults: tuple[Fault, ...], clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        fleet: Fleet,
+        seed: int,
+        faults: tuple[Fault, ...],
+        clock: Clock,
+        feeds: tuple[NvmlFeed, ...] = (),
+        without: frozenset[str] = frozenset(),
+    ) -> None:
         """Read results from their beginning: a group of this run's own, nothing is ever committed."""
         self._seed, self._faults, self._clock = seed, faults, clock
-        self.shards: dict[str, ShardPhysics] = fleet_physics(fleet, seed=seed, faults=faults)
+        self._feeds = {feed.shard_id: feed for feed in feeds}
+        shards = fleet_physics(fleet, seed=seed, faults=faults)
+        self.shards: dict[str, ShardPhysics] = {
+            shard_id: physics for shard_id, physics in shards.items() if physics.shard.cluster_id not in without
+        }
         self._producer = RecordProducer(bootstrap=settings.kafka_bootstrap, produced_by=PRODUCED_BY)
         self._consumer = BatchConsumer(
             bootstrap=settings.kafka_bootstrap,
@@ -76,6 +91,9 @@ class FleetRun:
         batches = tick(self.shards, passed_ms=passed_ms, at_ms=now_ms, seed=self._seed, faults=self._faults)
         try:
             for batch in batches:
+                if batch.shard_id in self._feeds:
+                    self._feeds[batch.shard_id].show(batch)  # its controller measures there, and sends
+                    continue
                 here = [fault for fault in self._faults if fault.shard_id == batch.shard_id]
                 data = corrupted(batch, here) if here else None
                 if data is None:
@@ -98,6 +116,8 @@ class FleetRun:
     def close(self) -> None:
         """Leave."""
         self._consumer.close()
+        for feed in self._feeds.values():
+            feed.close()
 
 
 def run_fleet(
@@ -110,6 +130,8 @@ def run_fleet(
     origin_ms: EpochMs,
     started_ms: EpochMs,
     faults: tuple[str, ...] = (),
+    nvml: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
 ) -> int:
     """Emit telemetry until SIGTERM or SIGINT; return the exit code 0.
 
@@ -122,18 +144,35 @@ def run_fleet(
         origin_ms: Event time at `started_ms`.
         started_ms: Wall time of the origin.
         faults: As `parse_fault` takes them.
+        nvml: Hosts as `NvmlFeed.parse` takes them: their shards' readings are shown there instead of sent.
+        without: Clusters of real devices, which are not simulated.
 
     Raises:
-        FleetError: A fault names nothing of the fleet.
+        FleetError: A fault or a cluster names nothing of the fleet.
+        HcpError: An NVML host is none.
         BrokerError: The topic of results does not exist.
         ValueError: `speed_ratio` is out of range.
     """
     parsed = tuple(parse_fault(text, fleet=fleet) for text in faults)
     clock = RunClock(origin_ms=origin_ms, started_ms=started_ms, speed_ratio=speed_ratio).clock()
-    run = FleetRun(settings=settings, fleet=fleet, seed=seed, faults=parsed, clock=clock)
+    feeds = tuple(NvmlFeed.parse(text, fleet=fleet) for text in nvml)
+    run = FleetRun(
+        settings=settings,
+        fleet=fleet,
+        seed=seed,
+        faults=parsed,
+        clock=clock,
+        feeds=feeds,
+        without=_clusters(without, fleet),
+    )
     with StopSignal() as stop:
         run.catch_up(stop)
-        _log.info("fleet_started", devices=fleet.device_count, shards=len(run.shards), tick_ms=tick_ms)
+        _log.info(
+            "fleet_started",
+            devices=sum(each.shard.device_count for each in run.shards.values()),
+            shards=len(run.shards),
+            tick_ms=tick_ms,
+        )
         ticks, batches, due_ms = 0, 0, wall_ms()
         while not stop.is_set:
             batches += run.emit()
@@ -145,6 +184,14 @@ def run_fleet(
         run.close()
     _log.info("fleet_ended", ticks=ticks, batches=batches)
     return 0
+
+
+def _clusters(names: tuple[str, ...], fleet: Fleet) -> frozenset[str]:
+    known = {cluster.cluster_id for site in fleet.facilities for cluster in site.clusters}
+    unknown = sorted(set(names) - known)
+    if unknown:
+        raise FleetError(f"without must name clusters of the fleet, was {unknown[0]}")
+    return frozenset(names)
 
 
 def _follow_until(run: FleetRun, *, due_ms: int, stop: StopSignal) -> None:

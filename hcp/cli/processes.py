@@ -110,10 +110,18 @@ def market(
 
 @simulate.command(name="fleet")
 def simulate_fleet(
+    *,
     tick_ms: Annotated[int, typer.Option(min=100, help="Wall time between two readings of each device.")] = 1_000,
     seed: Annotated[int, typer.Option(help="Seed of noise and faults.")] = 7,
     fault: Annotated[
         list[str] | None, typer.Option(help="Such as overheat:tx-north.asic-1/00/3; may be given again.")
+    ] = None,
+    nvml: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SHARD=FILE", help="Show this shard's GPUs in a simulated NVML, whose controller sends."),
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="CLUSTER", help="Leave real devices out; may be given again.")
     ] = None,
     speed: Speed = 1.0,
     origin_ms: OriginMs = None,
@@ -134,5 +142,7 @@ def simulate_fleet(
         origin_ms=EpochMs(origin_ms if origin_ms is not None else now),
         started_ms=EpochMs(started_ms if started_ms is not None else now),
         faults=tuple(fault or ()),
+        nvml=tuple(nvml or ()),
+        without=tuple(without or ()),
     )
     raise typer.Exit(code)

@@ -3,6 +3,9 @@
 The library is the simulator's and found as a driver's would be; the workloads are processes that hash and compute.
 """
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -31,13 +34,16 @@ from tests.agent_process import ROOT, Reader
 from tests.gpu_lab import Program, commissioned, program
 from tests.integration.test_controllers import Controller
 from tests.nvml_lab import library
-from tests.unit.controllers.world import GPU
+from tests.unit.controllers.world import FLEET, GPU
 from tests.unit.controllers.world import command as command_of
 
 pytestmark = pytest.mark.services
 SHARD: Final = "tx-north.gpu-9/00"
 CLUSTER_LINE: Final = 'clusters.gpu-1 = { device_class = "h100", device_count = 8, initial_mode = "ai_inference" }\n'
 OWN_LINE: Final = 'clusters.gpu-9 = { device_class = "h100", device_count = 1, initial_mode = "ai_inference" }\n'
+OTHERS: Final = tuple(cluster.cluster_id for site in FLEET.facilities for cluster in site.clusters)
+BUSY_WATTS: Final = 600.0
+"""Above what the simulated card draws until the fleet's physics move it."""
 MINING, INFERENCE = DeviceMode.MINING, DeviceMode.AI_INFERENCE
 
 
@@ -152,6 +158,37 @@ def test_switch_and_telemetry_of_a_real_protocol(gpu_host: Host) -> None:
     assert batch.power_watts[0] == pytest.approx(612.0, abs=5.0)
     assert (batch.temperature_celsius, batch.memory_temperature_celsius) == ((64.0,), (71.0,))
     assert batch.hash_rate_mh_per_s[0] is None or batch.hash_rate_mh_per_s[0] > 0.0
+
+
+def test_fleets_physics_show_in_nvml_and_come_back_as_telemetry(gpu_host: Host) -> None:
+    """The simulated fleet heats the simulated driver's GPU by the mode that the controller reports; NVML tells it."""
+    assert gpu_host.switch(INFERENCE).outcomes == (DeviceOutcome.COMMITTED,)
+    controller = gpu_host.controller
+    simulator = subprocess.Popen(
+        [sys.executable, "-m", "simulators", "fleet", "--nvml", f"{SHARD}={gpu_host.nvml.path}", "--tick-ms", "200"]
+        + [option for cluster in OTHERS for option in ("--without", cluster)],
+        cwd=ROOT,
+        env={
+            **os.environ,  # noqa: TID251  # a child process inherits ours
+            "HCP_KAFKA_BOOTSTRAP": controller.services.kafka_bootstrap,
+            "HCP_FLEET_FILE": controller.environment["HCP_FLEET_FILE"],
+        },
+    )
+    try:
+        ((record, batch),) = gpu_host.reader.find(
+            lambda _, value: (
+                isinstance(value, GpuTelemetry)
+                and value.shard_id == SHARD
+                and value.modes == (INFERENCE,)
+                and (value.power_watts[0] or 0.0) > BUSY_WATTS
+            )
+        )[:1]
+    finally:
+        simulator.terminate()
+        assert simulator.wait(timeout=30) == 0
+    assert batch.utilisation_ratio[0] > 0.5
+    assert dict(record.headers)["produced_by"] == b"controller-0"
+    assert not gpu_host.reader.present(lambda _, value: getattr(value, "cluster_id", SHARD[:-3]) in OTHERS)
 
 
 def test_fatal_xid_stops_the_gpu_until_a_person_releases_it(gpu_host: Host) -> None:
