@@ -18,6 +18,7 @@ from hcp.model.validation import check_event_time
 from hcp.settings import Settings
 from hcp.telemetry import RECORDS
 from hcp.topics import DEAD_SUFFIX, all_topics
+from sinks.timescale.maintenance import maintenance
 from sinks.timescale.migrations import migrate
 from sinks.timescale.rows import row_count
 from sinks.timescale.writer import Decoded, Refused, Writer
@@ -56,8 +57,9 @@ def run_sink(name: str, *, settings: Settings, topics: tuple[str, ...] = ()) -> 
     sink = Sink(name=name, settings=settings, topics=names, stop=stop)
     try:
         _log.info("sink_ready", sink=name)
-        while not stop.is_set():
-            sink.turn()
+        with maintenance(dsn):
+            while not stop.is_set():
+                sink.turn()
     finally:
         sink.close()
     return 0

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from importlib.resources import files
 from typing import Final
@@ -66,6 +67,55 @@ def migrate(dsn: str, migrations: tuple[Migration, ...] | None = None) -> tuple[
         raise store_error("migrations must apply", error) from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaStatus:
+    """What a database has of the shipped migrations.
+
+    Attributes:
+        edition: Of its TimescaleDB.
+        applied: Name and time of each that was applied, in order.
+        missing: Names to apply.
+        edited: Names that were applied with another text than is shipped now.
+    """
+
+    edition: Edition
+    applied: tuple[tuple[str, datetime], ...]
+    missing: tuple[str, ...]
+    edited: tuple[str, ...]
+
+
+def schema_status(dsn: str) -> SchemaStatus:
+    """Compare the database with what is shipped; changes nothing.
+
+    Raises:
+        StoreUnavailableError: The database does not answer.
+        StoreError: It has no TimescaleDB.
+    """
+    try:
+        with psycopg.connect(dsn, connect_timeout=10, autocommit=True) as connection:
+            edition = edition_of(connection)
+            rows = (
+                connection.execute("select name, applied_at, checksum from schema_migrations order by name").fetchall()
+                if _is_begun(connection)
+                else []
+            )
+    except psycopg.Error as error:
+        raise store_error("migrations must be read", error) from error
+    wanted = {each.name: each for each in shipped() if each.fits(edition)}
+    known = {name: checksum for name, _, checksum in rows}
+    return SchemaStatus(
+        edition=edition,
+        applied=tuple((name, applied_at) for name, applied_at, _ in rows),
+        missing=tuple(name for name in wanted if name not in known),
+        edited=tuple(name for name, each in wanted.items() if known.get(name, each.checksum) != each.checksum),
+    )
+
+
+def _is_begun(connection: psycopg.Connection) -> bool:
+    row = connection.execute("select to_regclass('schema_migrations') is not null").fetchone()
+    return row is not None and bool(row[0])
+
+
 def edition_of(connection: psycopg.Connection) -> Edition:
     """Return the edition.
 
@@ -85,10 +135,11 @@ def edition_of(connection: psycopg.Connection) -> Edition:
 def _apply(connection: psycopg.Connection, wanted: tuple[Migration, ...]) -> tuple[str, ...]:
     connection.execute("select pg_advisory_xact_lock(%s)", (LOCK_KEY,))
     edition = edition_of(connection)
-    connection.execute(
-        "create table if not exists schema_migrations "
-        "(name text primary key, checksum text not null, applied_at timestamptz not null default now())"
-    )
+    if not _is_begun(connection):  # asked first: hcp_writer, who has nothing to apply, may create nothing
+        connection.execute(
+            "create table schema_migrations "
+            "(name text primary key, checksum text not null, applied_at timestamptz not null default now())"
+        )
     known: dict[str, str] = dict(connection.execute("select name, checksum from schema_migrations").fetchall())
     applied = []
     for migration in wanted:
