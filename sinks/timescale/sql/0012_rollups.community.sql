@@ -4,7 +4,9 @@ drop view if exists metrics_1min, metrics_1h, gpu_telemetry_1h, asic_telemetry_1
 drop trigger if exists late on gpu_telemetry;
 drop trigger if exists late on asic_telemetry;
 drop function if exists gpu_telemetry_late, asic_telemetry_late, settle_gpu_telemetry, settle_asic_telemetry, rollup_until;
-drop table if exists gpu_telemetry_1min_settled, asic_telemetry_1min_settled, rollup_watermarks, rollup_late;
+drop table if exists gpu_telemetry_1min_settled;
+drop table if exists asic_telemetry_1min_settled;
+drop table if exists rollup_watermarks, rollup_late;
 
 create materialized view gpu_telemetry_1min with (timescaledb.continuous, timescaledb.materialized_only = false) as
 select time_bucket('1 minute', observed_at) as time, device_id, facility_id, cluster_id, shard_id, device_class, last(mode, observed_at) as mode,
