@@ -1,0 +1,1 @@
+"""Drivers of ASIC miners over pyasic_rs, and over pyasic for what it alone serves."""
