@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,25 @@ from sinks.timescale.migrations import migrate
 from sinks.timescale.queries import Analytics
 from sinks.timescale.tables import TABLES
 from sinks.timescale.writer import Decoded, Refused, Writer
-from tests.examples import AT, EXAMPLES, LETTER
+from tests.examples import ASIC_TELEMETRY, AT, EXAMPLES, LETTER, PRICE
 from tests.sink_process import Database, fresh_database
 
 pytestmark = pytest.mark.services
 PAGE = (Path(__file__).parents[2] / "docs" / "analysts.md").read_text(encoding="utf-8")
+PICTURES = Path(__file__).parents[2] / "docs" / "analysts"
 QUERIES = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 LATER_MS = 150
 
 
 @pytest.fixture(scope="module")
 def database(services: StackAddresses) -> Iterator[Database]:
-    """A database that holds every example record, each recorded 150 ms after its event time."""
+    """A database that holds every example record, and telemetry of the interval that the example price is for."""
     with fresh_database(services) as found:
         migrate(found.dsn)
         writer = Writer(found.dsn, sink="t")
         refused: list[Refused] = []
-        batch = [_in_hand(value) for value in EXAMPLES]
+        before = replace(ASIC_TELEMETRY, observed_at_ms=EpochMs(AT - PRICE.interval_ms))
+        batch = [_in_hand(value) for value in (*EXAMPLES, before)]
         writer.write(batch, expected={}, following={("t", 0): 1}, on_refused=refused.extend)
         writer.close()
         assert refused == []
@@ -60,12 +63,21 @@ def test_each_query_of_the_page_gives_rows(database: Database, query: str) -> No
     assert database.ask(query)
 
 
-def test_the_page_has_seven_queries_and_names_every_table_and_view(database: Database) -> None:
+def test_the_page_has_twenty_queries_and_names_every_table_and_view(database: Database) -> None:
     """A new table or view is no secret."""
-    assert len(QUERIES) == 7
+    assert len(QUERIES) == 20
     views = database.ask("select table_name from information_schema.views where table_schema = 'public'")
     for name in [table.name for table in TABLES] + [row["table_name"] for row in views]:
         assert f"`{name}`" in PAGE
+
+
+def test_each_question_of_the_page_has_its_answer_and_each_picture_is_there() -> None:
+    """The page is whole: an answer under every question, and no picture missing or left over."""
+    answers = re.findall(r"<!-- answer.*?-->\n(.+?)<!-- end -->", PAGE, re.DOTALL)
+    assert len(answers) == len(QUERIES)
+    named = set(re.findall(r"\]\(analysts/(\d\d\.svg)\)", PAGE))
+    assert named == {path.name for path in PICTURES.iterdir()}
+    assert len(named) == len(re.findall(r"<!-- answer: plot: ", PAGE))
 
 
 def test_the_page_says_the_chunk_lengths_there_are(database: Database) -> None:
