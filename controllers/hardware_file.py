@@ -3,8 +3,11 @@
 ```toml
 simulated = ["tx-north.asic-2"]
 
-[[gpu]]       # as controllers.drivers.gpu_config words it
+[[gpu]]       # one GPU of this host, as controllers.drivers.gpu_config words it
 device_id = "tx-north.gpu-7/00/000"
+
+[[asic]]      # all miners of a cluster, as controllers.drivers.asic.config words it
+cluster_id = "tx-north.asic-1"
 ```
 
 A shard has one controller: a file names all devices of a shard or none. What it does not name, another controller
@@ -17,16 +20,18 @@ from pathlib import Path
 
 import msgspec
 
+from controllers.drivers.asic.config import AsicEntry, AsicPlaces, asic_places
 from controllers.drivers.gpu_config import GpuEntry, GpuWorkloads, gpu_workloads
 from hcp.errors import SettingsError
 from hcp.model.devices import DeviceClass, DeviceKind, DeviceMode
-from hcp.model.facilities import Fleet, Shard
+from hcp.model.facilities import Cluster, Fleet, Shard
 from hcp.model.ids import device_id
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     simulated: tuple[str, ...] = ()
     gpu: tuple[GpuEntry, ...] = ()
+    asic: tuple[AsicEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +50,13 @@ class HardwareFile:
         simulated: Shards without hardware.
         real: Shards whose every device is described.
         gpus: By device id.
+        asics: By cluster.
     """
 
     simulated: tuple[Shard, ...]
     real: tuple[Shard, ...]
     gpus: Mapping[str, GpuPlace]
+    asics: Mapping[str, AsicPlaces]
 
 
 def read_hardware_file(path: Path, fleet: Fleet) -> HardwareFile:
@@ -57,7 +64,7 @@ def read_hardware_file(path: Path, fleet: Fleet) -> HardwareFile:
 
     Raises:
         SettingsError: It, or a file that it names, cannot be read; it names what the fleet does not have, a device
-            twice, a part of a shard, or a GPU without a program for one of its modes.
+            twice, a part of a shard, or hardware that has no way to do one of its modes.
     """
     try:
         given = msgspec.toml.decode(path.read_bytes(), type=_File)
@@ -65,21 +72,43 @@ def read_hardware_file(path: Path, fleet: Fleet) -> HardwareFile:
         raise SettingsError(f"{path.name} must describe hardware, was unreadable: {error}") from error
     simulated = tuple(_simulated(given.simulated, fleet))
     gpus = dict(_gpus(given.gpu))
-    real = tuple(_real(gpus, fleet))
+    asics = dict(_asics(given.asic, fleet))
+    real = (*_real(gpus, fleet), *(shard for shard in fleet.shards() if shard.cluster_id in asics))
     both = {shard.shard_id for shard in simulated} & {shard.shard_id for shard in real}
     if both:
         raise SettingsError(f"{min(both)} must be simulated or described, was both")
     if not simulated and not real:
         raise SettingsError(f"{path.name} must name a device or a simulated cluster, named none")
-    return HardwareFile(simulated=simulated, real=real, gpus=gpus)
+    return HardwareFile(simulated=simulated, real=real, gpus=gpus, asics=asics)
 
 
 def _simulated(names: tuple[str, ...], fleet: Fleet) -> Iterator[Shard]:
-    clusters = {cluster.cluster_id: cluster for site in fleet.facilities for cluster in site.clusters}
+    clusters = _clusters(fleet)
     for name in dict.fromkeys(names):
         if name not in clusters:
             raise SettingsError(f"simulated must name clusters of the fleet, was {name}")
         yield from clusters[name].shards()
+
+
+def _clusters(fleet: Fleet) -> dict[str, Cluster]:
+    return {cluster.cluster_id: cluster for site in fleet.facilities for cluster in site.clusters}
+
+
+def _asics(entries: tuple[AsicEntry, ...], fleet: Fleet) -> Iterator[tuple[str, AsicPlaces]]:
+    clusters = _clusters(fleet)
+    seen: set[str] = set()
+    for entry in entries:
+        cluster = clusters.get(entry.cluster_id)
+        if cluster is None:
+            raise SettingsError(f"cluster_id must be of the fleet, was {entry.cluster_id}")
+        device_class = fleet.device_class(cluster.device_class)
+        assert device_class is not None, "load_fleet checks the class of every cluster"
+        places = asic_places(entry, cluster=cluster, device_class=device_class)
+        for name in (entry.cluster_id, *places.hosts):
+            if name in seen:
+                raise SettingsError(f"a device must be described once, was twice: {name}")
+            seen.add(name)
+        yield entry.cluster_id, places
 
 
 def _gpus(entries: tuple[GpuEntry, ...]) -> Iterator[tuple[str, GpuPlace]]:

@@ -58,7 +58,7 @@ async def _run(settings: Settings, fleet: Fleet, facilities: tuple[str, ...]) ->
         machines = Machines(fleet=fleet, facilities=facilities, state_dir=settings.state_dir)
         return await _Controller(settings=settings, fleet=fleet, machines=machines, real=None).run()
     described = read_hardware_file(settings.hardware_file, fleet)
-    async with await open_real_hardware(described) as real:
+    async with await open_real_hardware(described, fleet) as real:
         machines = Machines(
             fleet=fleet, facilities=facilities, state_dir=settings.state_dir, described=described, real=real
         )

@@ -5,7 +5,7 @@ from typing import Final
 
 from pyasic_rs import MinerFactory
 
-from controllers.drivers.asic.client import AsicClient, AsicUnreachableError, Credentials
+from controllers.drivers.asic.client import AsicClient, AsicUnknownError, AsicUnreachableError, Credentials
 from controllers.drivers.asic.combined import CombinedClient
 from controllers.drivers.asic.pyasic_client import PyasicBraiinsClient, PyasicLuxosClient
 from controllers.drivers.asic.rs_client import PyasicRsClient
@@ -43,9 +43,17 @@ async def connect(
 class Connection:
     """One miner's client, made when it is first needed and kept; a failed attempt is made again by the next call."""
 
-    def __init__(self, host: str, *, factory: MinerFactory, credentials: Credentials | None = None) -> None:
-        """Connect later."""
+    def __init__(
+        self,
+        host: str,
+        *,
+        factory: MinerFactory,
+        credentials: Credentials | None = None,
+        firmware: str | None = None,
+    ) -> None:
+        """Connect later; a miner that runs another `firmware` than it should is not driven, None: any will do."""
         self.host = host
+        self._firmware = firmware
         self._factory = factory
         self._credentials = credentials
         self._made: AsicClient | None = None
@@ -66,9 +74,7 @@ class Connection:
         if self._made is not None:
             return self._made
         if self._making is None or self._making.done():
-            self._making = asyncio.get_running_loop().create_task(
-                connect(self.host, factory=self._factory, credentials=self._credentials)
-            )
+            self._making = asyncio.get_running_loop().create_task(self._connect())
             self._making.add_done_callback(_seen)
         try:
             async with asyncio.timeout(seconds(max(deadline_ms, 0))):
@@ -76,6 +82,12 @@ class Connection:
         except TimeoutError as error:
             raise AsicUnreachableError(f"{self.host} must say what it is within {deadline_ms} ms, did not") from error
         return self._made
+
+    async def _connect(self) -> AsicClient:
+        made = await connect(self.host, factory=self._factory, credentials=self._credentials)
+        if self._firmware is not None and made.firmware != self._firmware:
+            raise AsicUnknownError(f"{self.host} must run {self._firmware}, runs {made.firmware}")
+        return made
 
 
 def _seen(task: "asyncio.Task[AsicClient]") -> None:

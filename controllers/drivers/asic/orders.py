@@ -71,8 +71,8 @@ async def order(
     goal: Goal,
     send: Callable[[int], Awaitable[Said]],
     deadline: Deadline,
-) -> Ack:
-    """Send an order and return what became of it, by what is read back.
+) -> tuple[Ack, AsicReading | None]:
+    """Send an order and return what became of it, by what was read back last, and that.
 
     Args:
         client: Whom.
@@ -81,19 +81,20 @@ async def order(
         deadline: For all of it.
     """
     ack: Ack = Unreachable(detail="deadline must leave time for an order, had passed")
+    seen: AsicReading | None = None
     for _ in range(ORDER_ATTEMPTS_MAX):
         if not deadline.left_ms:
             break
         said = await send(deadline.left_ms)
         if isinstance(said, CannotSay):
-            return Unsupported(detail=said.detail)
+            return Unsupported(detail=said.detail), seen
         if isinstance(said, SaidYes) and said.limit_watts is not None:
             goal = Goal(told=goal.told, limit_watts=said.limit_watts)
         seen = await _read_back(client, goal, is_awaited=isinstance(said, SaidYes), deadline=deadline)
         ack = judged(said, goal=goal, seen=seen)
         if not isinstance(ack, Refused):
             break
-    return ack
+    return ack, seen
 
 
 async def _read_back(client: AsicClient, goal: Goal, *, is_awaited: bool, deadline: Deadline) -> AsicReading | None:
