@@ -132,7 +132,7 @@ async def test_controller_drives_what_its_file_names_and_nothing_else(tmp_path: 
         uuids = [gpu.uuid for gpu in nvml.gpus]
         text = "".join(GPU_ENTRY.format(index=index, uuid=uuid) for index, uuid in enumerate(uuids))
         described = read(tmp_path, f'simulated = ["here.asic-1"]\n{text}', fleet)
-        async with await open_real_hardware(described) as real:
+        async with await open_real_hardware(described, fleet) as real:
             machines = Machines(fleet=fleet, facilities=(), state_dir=tmp_path, described=described, real=real)
             assert set(machines.shards) == {"here.gpu-1/00", "here.asic-1/00"}
             assert set(machines.real) == {"here.gpu-1/00"}
@@ -154,4 +154,4 @@ async def test_gpus_without_nvml_stop_the_start(tmp_path: Path, fleet: Fleet) ->
     with host(tmp_path) as nvml:
         nvml.refuse_init()
         with pytest.raises(SettingsError, match="must have NVML"):
-            await open_real_hardware(read(tmp_path, BOTH, fleet))
+            await open_real_hardware(read(tmp_path, BOTH, fleet), fleet)
