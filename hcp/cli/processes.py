@@ -20,7 +20,7 @@ from hcp.settings import Settings, load_settings
 from hcp.telemetry import serve_metrics
 from simulators.fleet import run_fleet
 from simulators.market import run_market
-from sinks.service import run_sink
+from sinks.service import CONNECTIONS_MAX, run_sink
 from streams.policies import POLICY_NAMES
 
 FleetFile = Annotated[
@@ -74,13 +74,21 @@ def controller(
 def sink(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(sinks.SINKS)}.")],
     topic: Annotated[list[str] | None, typer.Option(help="Only this topic; may be given again.")] = None,
+    connections: Annotated[
+        int,
+        typer.Option(help="Members of the group in this process, each with a connection.", min=1, max=CONNECTIONS_MAX),
+    ] = 1,
+    by_record: Annotated[
+        bool, typer.Option("--by-record", help="Decode with fastavro alone, record by record.")
+    ] = False,
 ) -> None:
     """Run one sink: topics into a store, each event exactly once, until SIGTERM."""
     _one_of(name, tuple(sinks.SINKS), "sink")
     settings = load_settings()
     configure_logs(level=settings.log_level, log_format=settings.log_format, process=f"sink.{name}")
     serve_metrics(settings.metrics_port)
-    raise typer.Exit(run_sink(name, settings=settings, topics=tuple(topic or ())))
+    topics = tuple(topic or ())
+    raise typer.Exit(run_sink(name, settings=settings, topics=topics, connections=connections, is_by_record=by_record))
 
 
 @simulate.command()

@@ -1,6 +1,6 @@
 """A consumer that hands out batches and commits only what its caller says is done."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -13,6 +13,11 @@ from hcp.kafka.records import ConsumedRecord
 SESSION_MS: Final = 10_000
 FETCH_WAIT_MS: Final = 20
 """How long the broker may hold a fetch for more data: bounds the latency of a lone record."""
+QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""What librdkafka may have fetched and not handed out yet, its own default."""
+FETCH_BYTES_MAX: Final = 50 * 1024 * 1024
+"""Of one answer of the broker, likewise."""
+_BYTES_PER_KIB: Final = 1_024
 Partition = tuple[str, int]
 OnPartitions = Callable[[tuple[Partition, ...]], None]
 
@@ -33,14 +38,16 @@ class BatchConsumer:
         topics: Iterable[str],
         client_id: str = "hcp",
         session_timeout_ms: int = SESSION_MS,
+        queue_bytes_max: int = QUEUE_BYTES_MAX,
         on_assigned: OnPartitions | None = None,
         on_revoked: OnPartitions | None = None,
     ) -> None:
-        """Join `group`; `on_assigned` may `seek`, and runs inside `poll`."""
+        """Join `group`; `on_assigned` may `seek` or `hold`, and runs inside `poll`, as `on_revoked` does."""
         self._assigned_hook, self._revoked_hook = on_assigned, on_revoked
         self._seeks: dict[Partition, int] = {}
         self._bootstrap = bootstrap
         self._is_down_logged = False
+        self._is_held = False
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -51,6 +58,8 @@ class BatchConsumer:
                 "session.timeout.ms": session_timeout_ms,
                 "heartbeat.interval.ms": 1_000,
                 "fetch.wait.max.ms": FETCH_WAIT_MS,
+                "queued.max.messages.kbytes": queue_bytes_max // _BYTES_PER_KIB,
+                "fetch.max.bytes": min(queue_bytes_max, FETCH_BYTES_MAX),
                 "partition.assignment.strategy": "range",
             }
         )
@@ -71,8 +80,9 @@ class BatchConsumer:
                 records.append(record_of(message))
             else:
                 self._raise_or_wait(error)
-        if records:
+        if records and self._is_down_logged:
             self._is_down_logged = False
+            _log.info("broker_available_again", bootstrap=self._bootstrap)
         return records
 
     def _raise_or_wait(self, error: KafkaError) -> None:
@@ -83,6 +93,14 @@ class BatchConsumer:
         if not self._is_down_logged:
             self._is_down_logged = True
             _log.warning("broker_unavailable", bootstrap=self._bootstrap, error=error.str())
+
+    def commit_soon(self, next_offsets: Mapping[Partition, int]) -> None:
+        """Ask for a commit and do not wait: for displays of the lag, where the truth is kept elsewhere."""
+        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in next_offsets.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            _log.warning("commit_failed", error=error.args[0].str())
 
     def commit(self, records: Iterable[ConsumedRecord]) -> None:
         """Commit past every record given, before returning.
@@ -115,6 +133,18 @@ class BatchConsumer:
         else:
             self._consumer.seek(TopicPartition(topic, partition, offset))
 
+    def hold(self) -> None:
+        """Hand out nothing, of partitions yet to be assigned neither, until `go_on`; `poll` keeps the membership."""
+        self._is_held = True
+        self._consumer.pause(self._consumer.assignment())
+
+    def go_on(self, offsets: Mapping[Partition, int]) -> None:
+        """Read every partition owned from its offset in `offsets`, whatever was handed out of it before."""
+        self._is_held = False
+        owned = [TopicPartition(*at, offsets[at]) for at in self.assignment()]
+        self._consumer.assign(owned)
+        self._consumer.resume(owned)
+
     def close(self) -> None:
         """Leave the group at once, so that peers need not wait for the session to end."""
         self._consumer.close()
@@ -128,6 +158,8 @@ class BatchConsumer:
             item.offset = self._seeks[item.topic, item.partition]
         self._seeks = {}
         consumer.assign(partitions)
+        if self._is_held:
+            consumer.pause(partitions)
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self._revoked_hook is not None:

@@ -15,12 +15,15 @@ import psycopg
 from psycopg import postgres, sql
 from psycopg.adapt import Dumper
 
+from hcp.codecs import decode
 from hcp.errors import FencedError
 from hcp.kafka.records import ConsumedRecord
+from sinks.timescale.columns import Block, copy_bytes, rows_of_block
 from sinks.timescale.failures import store_error
 from sinks.timescale.rows import Row, rows_of
-from sinks.timescale.tables import Table
+from sinks.timescale.tables import Table, table_of
 
+Feed = Callable[[psycopg.Copy], None]
 TIMES_KEPT_MAX: Final = 65_536
 IDLE_MS_MAX: Final = 10_000
 """Between two statements of a transaction: a writer frozen there holds its offsets' rows, and would block its rival."""
@@ -110,6 +113,7 @@ class Writer:
         self,
         batch: Sequence[Decoded],
         *,
+        blocks: Sequence[Block] = (),
         expected: dict[tuple[str, int], int],
         following: dict[tuple[str, int], int],
         on_refused: Callable[[list[Refused]], None],
@@ -118,6 +122,7 @@ class Writer:
 
         Args:
             batch: Records to store; bad ones were taken out before, yet count in `following`.
+            blocks: Records to store that were decoded together.
             expected: Next offset of each partition as this writer knows it; absent when it has none stored.
             following: Next offset of each partition afterwards.
             on_refused: Given the records whose rows were refused, before the rest is committed: a crash in between
@@ -131,7 +136,7 @@ class Writer:
         try:
             with self._connection.transaction():
                 self._move(expected, following)
-                refused = self._store(batch)
+                refused = self._store_all(batch, blocks)
                 if refused:
                     on_refused(refused)
         except psycopg.Error as error:
@@ -161,11 +166,22 @@ class Writer:
                     f"{topic}/{partition} must be at offset {before}, was moved by another {self._sink} sink"
                 )
 
+    def _store_all(self, batch: Sequence[Decoded], blocks: Sequence[Block]) -> list[Refused]:
+        """Store both; blocks of which a row is refused are taken apart, so that only its record is."""
+        try:
+            with self._connection.transaction():
+                for block in blocks:
+                    self._copy_block(block)
+        except _REFUSALS:
+            apart = [Decoded(record=record, value=decode(record.value)) for block in blocks for record in block.records]
+            return self._store([*batch, *apart])
+        return self._store(batch)
+
     def _store(self, batch: Sequence[Decoded]) -> list[Refused]:
         try:
             with self._connection.transaction():
                 for table, rows in _by_table(batch).items():
-                    self._copy(table, rows)
+                    self._copy_rows(table, rows)
         except _REFUSALS as error:
             if len(batch) == 1:
                 return [Refused(record=batch[0].record, words=str(error).strip())]
@@ -174,31 +190,46 @@ class Writer:
         else:
             return []
 
-    def _copy(self, table: Table, rows: list[Row]) -> None:
+    def _copy_block(self, block: Block) -> None:
+        rows = rows_of_block(block)
+
+        def feed(copy: psycopg.Copy) -> None:
+            for data in copy_bytes(rows):
+                copy.write(data)
+
+        self._copy(table_of(block.record), feed, options=sql.SQL(" (format binary)"))
+
+    def _copy_rows(self, table: Table, rows: list[Row]) -> None:
+        def feed(copy: psycopg.Copy) -> None:
+            for row in rows:
+                copy.write_row(row)
+
+        self._copy(table, feed, options=sql.SQL(""))
+
+    def _copy(self, table: Table, feed: Feed, *, options: sql.SQL) -> None:
         """COPY straight in; only when a row is there already, stage and skip what is."""
+        target = sql.Identifier(table.name)
         try:
             with self._connection.transaction():
-                self._copy_into(sql.Identifier(table.name), table, rows)
+                self._copy_into(target, table, feed, options=options)
         except psycopg.errors.UniqueViolation:
             stage = sql.Identifier(f"stage_{table.name}")
-            target = sql.Identifier(table.name)
             self._connection.execute(
                 sql.SQL("create temp table if not exists {} (like {} including defaults) on commit delete rows").format(
                     stage, target
                 )
             )
-            self._copy_into(stage, table, rows)
+            self._copy_into(stage, table, feed, options=options)
             self._connection.execute(
                 sql.SQL("insert into {} select * from {} on conflict do nothing").format(target, stage)
             )
             self._connection.execute(sql.SQL("delete from {}").format(stage))
 
-    def _copy_into(self, target: sql.Identifier, table: Table, rows: list[Row]) -> None:
+    def _copy_into(self, target: sql.Identifier, table: Table, feed: Feed, *, options: sql.SQL) -> None:
         names = sql.SQL(", ").join(map(sql.Identifier, table.column_names()))
-        statement = sql.SQL("copy {} ({}) from stdin").format(target, names)
+        statement = sql.SQL("copy {} ({}) from stdin{}").format(target, names, options)
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(row)
+            feed(copy)
 
 
 def _by_table(batch: Sequence[Decoded]) -> dict[Table, list[Row]]:

@@ -27,7 +27,7 @@ from hcp.model.rejections import DeadLetter
 from hcp.model.resources import ResourceState, state_key
 from hcp.stack import StackAddresses
 from hcp.topics import AUDIT_EVENTS, METRICS_ASIC, TOPICS
-from sinks.service import ROWS_MAX
+from sinks.intake import ROWS_MAX
 from sinks.timescale.migrations import Edition, migrate, shipped
 from sinks.timescale.tables import SINGULAR, table_of
 from sinks.timescale.writer import Decoded, Refused, Writer
