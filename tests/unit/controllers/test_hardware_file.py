@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from controllers.drivers.asic.client import Credentials
 from controllers.drivers.vllm import Canary
 from controllers.hardware_file import HardwareFile, read_hardware_file
 from controllers.machines import Machines
@@ -53,6 +54,12 @@ model = "m"
 canary = {{ prompt = "p", tokens_max = 4, text = "t" }}
 """
 ENTRY = GPU_ENTRY.format(index=0, uuid="GPU-0")
+ASICS = """
+[[asic]]
+cluster_id = "here.asic-1"
+firmware = "luxos"
+addresses = ["10.0.1.7", "10.0.1.254-10.0.2.1"]
+"""
 BOTH = ENTRY + GPU_ENTRY.format(index=1, uuid="GPU-1")
 
 
@@ -105,6 +112,15 @@ def test_file_is_read_with_its_secrets(tmp_path: Path, fleet: Fleet) -> None:
         (BOTH + GPU_ENTRY.format(index=2, uuid="GPU-2"), "device_id must be of the fleet, was here.gpu-1/00/002"),
         (BOTH.replace('xmrig = { url = "http://127.0.0.1:44444" }', "", 1), "must have a program for mining, has none"),
         ('[[gpu]]\ndevice_id = "here.asic-1/00/000"\nuuid = "GPU-0"', "must be described whole: 3 devices"),
+        (ASICS.replace("luxos", "avalon"), "firmware of here.asic-1 must be one of stock, luxos, whatsminer, braiins"),
+        (ASICS.replace("asic-1", "asic-7"), "cluster_id must be of the fleet, was here.asic-7"),
+        (ASICS.replace("asic-1", "gpu-1"), "here.gpu-1 must be of a class of ASICs, was h100"),
+        (ASICS.replace('"10.0.1.7", ', ""), "addresses of here.asic-1 must be 3, were 2"),
+        (ASICS.replace("10.0.1.7", "10.0.1.254"), "must be given once, was twice: 10.0.1.254"),
+        (ASICS.replace("10.0.1.7", "miner-7"), "addresses must be like 10.1.0.10 or 10.1.0.10-10.1.3.250, was miner-7"),
+        (ASICS.replace("10.0.2.1", "9.0.0.0"), "addresses must ascend"),
+        (ASICS + ASICS, "must be described once, was twice: here.asic-1"),
+        (ASICS + 'password_file = "/nowhere/key"\n', "password_file of here.asic-1 must hold a secret"),
         (BOTH.replace("tokens_max = 4", "tokens_max = 17"), "tokens_max must be from 1 to 16, was 17"),
         (BOTH.replace('text = "t"', 'text = ""'), "text of the canary must be"),
         (BOTH.replace("http://", "ftp://"), "url must begin with"),
@@ -118,6 +134,18 @@ def test_wrong_file_is_named_with_what_must_be(tmp_path: Path, fleet: Fleet, wro
     """A value out of range, a misspelt name, half a shard and a missing secret stop the start, in words."""
     with pytest.raises(SettingsError, match=words):
         read(tmp_path, wrong, fleet)
+
+
+def test_addresses_are_given_in_the_order_of_devices(tmp_path: Path, fleet: Fleet) -> None:
+    """Ranges leave out what ends in 0 and 255; every shard of the cluster is driven."""
+    (tmp_path / "secret").write_text("pw\n", encoding="utf-8")
+    text = f'{ASICS}username = "root"\npassword_file = "{tmp_path}/secret"\n'
+    found = read(tmp_path, text, fleet)
+    places = found.asics["here.asic-1"]
+    assert places.hosts == ("10.0.1.7", "10.0.1.254", "10.0.2.1")
+    assert places.credentials == Credentials(username="root", password="pw")  # noqa: S106  # of a test
+    assert "pw" not in repr(places)
+    assert [shard.shard_id for shard in found.real] == ["here.asic-1/00"]
 
 
 def test_missing_file_is_a_setting_error(tmp_path: Path, fleet: Fleet) -> None:
