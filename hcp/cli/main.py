@@ -8,10 +8,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from hcp.cli import db, demo, devices, processes, stack, topics
+from hcp.cli import db, demo, devices, gateway, processes, stack, topics
 from hcp.cli.backtest import backtest
 from hcp.cli.doctor import doctor
 from hcp.cli.explain import explain
+from hcp.cli.report import report
 from hcp.errors import HcpError
 
 EXIT_ERROR = 1
@@ -28,13 +29,17 @@ app.add_typer(stack.app, name="stack")
 app.add_typer(topics.app, name="topics")
 app.add_typer(db.app, name="db")
 app.add_typer(devices.app, name="device")
+app.add_typer(gateway.users, name="users")
 app.add_typer(processes.simulate, name="simulate")
 app.command()(processes.agent)
 app.command()(processes.controller)
 app.command()(processes.sink)
+app.command()(gateway.gateway)
+app.command()(gateway.relay)
 app.command()(demo.demo)
 app.command()(backtest)
 app.command()(explain)
+app.command()(report)
 app.command()(doctor)
 
 
