@@ -18,7 +18,30 @@ class Settings(BaseSettings):
         SecretStr("postgresql://postgres@127.0.0.1:5432/hcp_analytics"),
         description="DSN of the analytics database; a production DSN carries its password from a file.",
     )
+    postgres_dsn: SecretStr = Field(
+        SecretStr("postgresql://postgres@127.0.0.1:5432/hcp"),
+        description="DSN of the gateway's database; a production DSN carries its password from a file.",
+    )
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis of the switch journal.")
+    gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    gateway_port: int = Field(8080, ge=1, le=65_535, description="Port the gateway listens on.")
+    gateway_workers: int = Field(1, ge=1, le=64, description="Processes that serve the gateway's port together.")
+    gateway_issuer: str = Field(
+        "https://hcp.invalid",
+        pattern=r"^https?://\S{1,200}$",
+        description="`iss` of the tokens: the gateway's address.",
+    )
+    gateway_keys_dir: Path | None = Field(
+        None,
+        description="Signing keys, one <kid>.pem each; default: gateway/keys in the state folder, made if missing.",
+    )
+    gateway_tls_cert: Path | None = Field(
+        None, description="Certificate chain (PEM); with a key the gateway is TLS 1.3."
+    )
+    gateway_tls_key: Path | None = Field(None, description="Key of the certificate (PEM, PKCS#8).")
+    gateway_reads_per_s: float = Field(50.0, gt=0, le=1e6, description="Reads a customer may make, a second and route.")
+    gateway_writes_per_s: float = Field(10.0, gt=0, le=1e6, description="Writes a customer may make, likewise.")
+    gateway_logins_per_s: float = Field(1.0, gt=0, le=1e6, description="Token requests one address may make a second.")
     fleet_file: Path = Field(Path("fleet.toml"), description="The fleet description.")
     hardware_file: Path | None = Field(
         None, description="The real devices that a controller drives; default: all are simulated."

@@ -53,6 +53,7 @@ def settings_of(addresses: StackAddresses) -> dict[str, str]:
     return {
         "HCP_KAFKA_BOOTSTRAP": addresses.kafka_bootstrap,
         "HCP_TIMESCALE_DSN": addresses.timescale_dsn,
+        "HCP_POSTGRES_DSN": addresses.postgres_dsn,
         "HCP_REDIS_URL": addresses.redis_url,
     }
 

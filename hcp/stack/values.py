@@ -27,6 +27,11 @@ class StackAddresses:
     timescale_dsn: str
     redis_url: str
 
+    @property
+    def postgres_dsn(self) -> str:
+        """Return where the gateway's database is: in the same server as TimescaleDB."""
+        return f"{self.timescale_dsn.rpartition('/')[0]}/hcp"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:

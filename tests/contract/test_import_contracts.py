@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("hcp", "schemas", "streams", "agents", "controllers", "sinks", "simulators", "backtest")
+PACKAGES = ("hcp", "schemas", "streams", "agents", "controllers", "sinks", "simulators", "backtest", "gateway")
 BREACHES = [
     ("layers", "agents/breach.py", "import sinks"),
     ("layers", "hcp/model/breach.py", "import hcp.settings"),
@@ -27,6 +27,10 @@ BREACHES = [
     ("settings-at-roots", "backtest/breach.py", "import hcp.settings"),
     ("backtest-alone", "backtest/breach.py", "import hcp.kafka"),
     ("backtest-alone", "backtest/breach.py", "import redis"),
+    ("layers", "gateway/breach.py", "import sinks"),
+    ("layers", "agents/breach.py", "import gateway"),
+    ("gateway-writes-no-topic", "gateway/breach.py", "import hcp.kafka.producer"),
+    ("settings-of-the-gateway", "gateway/breach.py", "import hcp.settings"),
 ]
 
 
