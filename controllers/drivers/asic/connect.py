@@ -5,7 +5,7 @@ from typing import Final
 
 from pyasic_rs import MinerFactory
 
-from controllers.drivers.asic.client import AsicClient, AsicUnknownError, AsicUnreachableError, Credentials
+from controllers.drivers.asic.client import AsicClient, AsicUnknownError, AsicUnreachableError, Credentials, Want
 from controllers.drivers.asic.combined import CombinedClient
 from controllers.drivers.asic.pyasic_client import PyasicBraiinsClient, PyasicLuxosClient
 from controllers.drivers.asic.rs_client import PyasicRsClient
@@ -32,12 +32,18 @@ async def connect(
             )
             if first.firmware == LUXOS:
                 return CombinedClient(first, await PyasicLuxosClient.connect(host, model=first.model))
-            if first.firmware == BRAIINS and not first.capabilities.can_limit_watts:
+            if first.firmware == BRAIINS and not await _says_told(first, deadline_ms=deadline_ms):
                 second = await PyasicBraiinsClient.connect(host, model=first.model, credentials=credentials)
                 return CombinedClient(first, second)
             return first
     except TimeoutError as error:
         raise AsicUnreachableError(f"{host} must say what it is within {deadline_ms} ms, did not") from error
+
+
+async def _says_told(client: AsicClient, *, deadline_ms: int) -> bool:
+    """Tell whether a client reads what its miner was told; releases before 25.07 show it over gRPC alone."""
+    reading = await client.read(Want.TOLD, deadline_ms=deadline_ms)
+    return reading.told is not None
 
 
 class Connection:
