@@ -1,7 +1,7 @@
 """A consumer that hands out batches and commits only what its caller says is done."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -39,10 +39,15 @@ class BatchConsumer:
         client_id: str = "hcp",
         session_timeout_ms: int = SESSION_MS,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
+        assignment: Literal["range", "roundrobin"] = "range",
         on_assigned: OnPartitions | None = None,
         on_revoked: OnPartitions | None = None,
     ) -> None:
-        """Join `group`; `on_assigned` may `seek` or `hold`, and runs inside `poll`, as `on_revoked` does."""
+        """Join `group`, each member of which must name the same `assignment`.
+
+        "range" gives one member the same partitions of every topic; "roundrobin" spreads each topic's evenly, and
+        neighbouring ones apart. `on_assigned` may `seek` or `hold`, and runs inside `poll`, as `on_revoked` does.
+        """
         self._assigned_hook, self._revoked_hook = on_assigned, on_revoked
         self._seeks: dict[Partition, int] = {}
         self._bootstrap = bootstrap
@@ -60,7 +65,7 @@ class BatchConsumer:
                 "fetch.wait.max.ms": FETCH_WAIT_MS,
                 "queued.max.messages.kbytes": queue_bytes_max // _BYTES_PER_KIB,
                 "fetch.max.bytes": min(queue_bytes_max, FETCH_BYTES_MAX),
-                "partition.assignment.strategy": "range",
+                "partition.assignment.strategy": assignment,
             }
         )
         self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke)
