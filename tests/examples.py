@@ -27,7 +27,7 @@ from hcp.model.rejections import DeadLetter, RejectReason
 from hcp.model.resources import ResourceState, StateReporter, state_key
 from hcp.model.telemetry import AsicTelemetry, GpuTelemetry
 from hcp.model.units import DurationMs, EpochMs, Usd, UsdPerHour, Watts
-from hcp.model.workloads import AllocationRequest, WorkloadEvent, WorkloadEventType, WorkloadType
+from hcp.model.workloads import AllocationAction, AllocationRequest, WorkloadEvent, WorkloadEventType, WorkloadType
 
 AT = EpochMs(1_692_493_200_000)
 """2023-08-20T01:00:00Z."""
@@ -105,6 +105,13 @@ EVENT = WorkloadEvent(
     facility_id=None,
     reason="",
     observed_at_ms=AT,
+    run_number=1,
+    queue_position=3,
+    device_ids="tx-north.gpu-1/00/000 tx-north.gpu-1/00/001",
+    price_usd_micros_per_device_hour=2_000_000,
+    price_usd_micros_per_device_hour_max=2_500_000,
+    run_seconds_max=3_600,
+    checkpoint_seconds=300,
 )
 REQUEST = AllocationRequest(
     allocation_id=id_from_content("allocation"),
@@ -116,6 +123,11 @@ REQUEST = AllocationRequest(
     priority=5,
     is_preemptible=True,
     observed_at_ms=AT,
+    action=AllocationAction.RELEASE,
+    workload_type=WorkloadType.INFERENCE_INTERACTIVE,
+    price_usd_micros_per_device_hour=2_000_000,
+    run_seconds_max=3_600,
+    checkpoint_seconds=300,
 )
 RECOMMENDATION = Recommendation(
     recommendation_id=id_from_content("recommendation"),

@@ -33,7 +33,7 @@ def _migrated() -> dict[str, list[str]]:
             if created:
                 made[created[1]] = sorted(line.strip().rstrip(",") for line in created[2].splitlines())
             elif added:
-                made[added[1]] = sorted([*made[added[1]], re.sub(r" default (0|'')", "", added[2])])
+                made[added[1]] = sorted([*made[added[1]], re.sub(r" default (0|'\w*')", "", added[2])])
             elif checked:
                 table, check, column = checked.groups()
                 was = next(line for line in made[table] if line.startswith(f"{column} "))
