@@ -32,6 +32,21 @@ class WorkloadType(StrEnum):
     BATCH = "batch"
 
 
+class WorkloadStatus(StrEnum):
+    """Where a workload is in its life; the last three are its end."""
+
+    CREATED = "created"
+    QUEUED = "queued"
+    PLACED = "placed"
+    STARTING = "starting"
+    RUNNING = "running"
+    PREEMPTING = "preempting"
+    PREEMPTED = "preempted"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 class AllocationAction(StrEnum):
     """What is asked of the Resource Manager."""
 
