@@ -17,12 +17,13 @@ from gateway.database import Database, make_pool
 from gateway.deps import Gateway, GatewayConfig
 from gateway.edge import Edge, before_send
 from gateway.limits import Limit, RateLimiter, allowance_of
+from gateway.live import Hub
 from gateway.notifier import Notifier
 from gateway.passwords import PasswordCheck
 from gateway.principals import Access
 from gateway.problems import HANDLERS
 from gateway.revocations import Revocations
-from gateway.routes import account, billing, fleet, operations, workloads
+from gateway.routes import account, billing, fleet, live, operations, workloads
 from gateway.routes.shared import marked
 from gateway.signing import Signing
 from gateway.tokens import Verifier
@@ -32,6 +33,8 @@ from hcp.model.facilities import Fleet
 
 BODY_BYTES_MAX: Final = 64 * 1024
 REDIS_SECONDS_MAX: Final = 1.0
+ANALYTICS_MS_MAX: Final = 20_000
+"""The first reading of the fleet goes through all that was ever reported."""
 DESCRIPTION: Final = (
     "Submit workloads to HCP, follow them, see what they cost. Every error is a problem detail (RFC 9457). Sign in at "
     "`/api/v1/auth/token`, then send `Authorization: Bearer <token>`."
@@ -45,10 +48,13 @@ def make_gateway(config: GatewayConfig, fleet_: Fleet, *, clock: Clock = wall_ms
         SettingsError: There is no signing key.
     """
     database = Database(pool=make_pool(config.postgres_dsn), name="database hcp")
-    analytics = Database(pool=make_pool(config.timescale_dsn, connections_max=6), name="TimescaleDB")
+    analytics = Database(
+        pool=make_pool(config.timescale_dsn, statement_ms_max=ANALYTICS_MS_MAX, connections_max=6), name="TimescaleDB"
+    )
     signing = Signing(folder=config.keys_dir)
     revocations = Revocations(database=database, clock=clock)
     redis = Redis.from_url(config.redis_url, socket_timeout=REDIS_SECONDS_MAX, socket_connect_timeout=REDIS_SECONDS_MAX)
+    live_redis = Redis.from_url(config.redis_url, socket_connect_timeout=REDIS_SECONDS_MAX)
     allowances = {limit: allowance_of(rate) for limit, rate in config.rates_per_s.items()}
     return Gateway(
         config=config,
@@ -63,6 +69,7 @@ def make_gateway(config: GatewayConfig, fleet_: Fleet, *, clock: Clock = wall_ms
         passwords=PasswordCheck(),
         notifier=Notifier(database=database),
         view=FleetView(database=analytics, clock=clock, fleet=fleet_),
+        hub=Hub(redis=live_redis),
     )
 
 
@@ -75,6 +82,7 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
         gateway.signing.watch(gateway.verifier.forget),
         gateway.notifier.run(),
         gateway.view.watch(),
+        gateway.hub.run(),
     )
     tasks = [asyncio.create_task(each) for each in work]
     for task in tasks:
@@ -86,6 +94,7 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await gateway.redis.aclose()
+        await gateway.hub.redis.aclose()
         await gateway.analytics.pool.close()
         await gateway.database.pool.close()
 
@@ -106,7 +115,10 @@ def make_app(gateway: Gateway) -> Litestar:
         async with _running(gateway):
             yield
 
-    api = Router("/api/v1", route_handlers=[*workloads.HANDLERS, *fleet.HANDLERS, *billing.HANDLERS, *account.HANDLERS])
+    api = Router(
+        "/api/v1",
+        route_handlers=[*workloads.HANDLERS, *fleet.HANDLERS, *billing.HANDLERS, *account.HANDLERS, *live.HANDLERS],
+    )
     return Litestar(
         route_handlers=[api, account.jwks, *operations.HANDLERS],
         middleware=[Edge(gateway)],

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from gateway.database import Database
 from gateway.limits import Limit, RateLimiter
+from gateway.live import Hub
 from gateway.notifier import Notifier
 from gateway.passwords import PasswordCheck
 from gateway.revocations import Revocations
@@ -55,3 +56,4 @@ class Gateway:
     passwords: PasswordCheck
     notifier: Notifier
     view: FleetView
+    hub: Hub

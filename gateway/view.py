@@ -110,7 +110,8 @@ class FleetView:
         last_price = " order by facility_id, instrument, observed_at desc"
         self._feeds = (
             _Feed(
-                first=f"{_STATE} fleet_state_now",
+                first=_STATE.replace("select ", "select distinct on (device_id, reported_by) ", 1)
+                + " resource_states order by device_id, reported_by, kafka_offset desc",
                 later=f"{_STATE} resource_states where {_SINCE} order by kafka_offset",
                 apply=self.apply_state,
             ),

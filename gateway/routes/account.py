@@ -3,15 +3,15 @@
 from typing import Any, Final
 
 from litestar import get, post
+from litestar.params import JSONBody
 
-from gateway.deps import Gateway
 from gateway.edge import caller_of
 from gateway.limits import Limit
 from gateway.principals import Access
 from gateway.problems import ProblemError
 from gateway.quotas import USED
 from gateway.records import Me, PasswordGrant, RefreshGrant, Revocation, ServiceGrant, Tokens
-from gateway.routes.shared import SIGNED_IN, AnyRequest, errors, marked
+from gateway.routes.shared import SIGNED_IN, AnyRequest, Parts, errors, marked
 from gateway.sessions import revoke, sign_in
 
 _ME: Final = (
@@ -28,7 +28,7 @@ _ME: Final = (
     opt=marked(Access.PUBLIC, Limit.LOGIN),
     responses=errors(401, 413, 415),
 )
-async def token(data: PasswordGrant | RefreshGrant | ServiceGrant, gateway: Gateway) -> Tokens:
+async def token(data: JSONBody[PasswordGrant | RefreshGrant | ServiceGrant], gateway: Parts) -> Tokens:
     """Get an access token: with a password, a refresh token or a service's secret."""
     return await sign_in(gateway, data)
 
@@ -41,14 +41,14 @@ async def token(data: PasswordGrant | RefreshGrant | ServiceGrant, gateway: Gate
     security=SIGNED_IN,
     responses=errors(401, 413, 415),
 )
-async def sign_out(data: Revocation, request: AnyRequest, gateway: Gateway) -> None:
+async def sign_out(data: JSONBody[Revocation], request: AnyRequest, gateway: Parts) -> None:
     """End a session: its tokens are void within a second, everywhere."""
     session_id = caller_of(request.scope).session_id if data.refresh_token is None else None
     await revoke(gateway, session_id=session_id, refresh_token=data.refresh_token)
 
 
 @get("/me", name="get_me", opt=marked(Access.SIGNED_IN, Limit.READ), security=SIGNED_IN, responses=errors(401))
-async def me(request: AnyRequest, gateway: Gateway) -> Me:
+async def me(request: AnyRequest, gateway: Parts) -> Me:
     """Who is signed in, with quotas and how much of them is used."""
     caller = caller_of(request.scope)
     row = await gateway.database.row(_ME, caller.user_id)
@@ -59,7 +59,7 @@ async def me(request: AnyRequest, gateway: Gateway) -> Me:
 
 
 @get("/.well-known/jwks.json", name="get_jwks", opt=marked(Access.PUBLIC, Limit.NONE))
-async def jwks(gateway: Gateway) -> dict[str, list[dict[str, Any]]]:
+async def jwks(gateway: Parts) -> dict[str, list[dict[str, Any]]]:
     """Return the public keys that verify access tokens (RFC 7517)."""
     return gateway.signing.ring().jwks()
 

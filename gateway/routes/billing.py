@@ -3,10 +3,9 @@
 from typing import Annotated, Final
 
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import PathParameter
 
 from gateway.cursors import Position, cursor_of, position_of, uuid_of
-from gateway.deps import Gateway
 from gateway.edge import caller_of
 from gateway.limits import Limit
 from gateway.principals import Access
@@ -29,6 +28,7 @@ from gateway.routes.shared import (
     Cursor,
     FromMs,
     PageLimit,
+    Parts,
     ToMs,
     errors,
     marked,
@@ -73,7 +73,7 @@ _LINES: Final = (
     security=SIGNED_IN,
     responses=errors(401),
 )
-async def usage(request: AnyRequest, gateway: Gateway, from_ms: FromMs = None, to_ms: ToMs = None) -> Usage:
+async def usage(request: AnyRequest, gateway: Parts, from_ms: FromMs = None, to_ms: ToMs = None) -> Usage:
     """Add up what your workloads used in a span of time, by default all of it."""
     begin_ms, end_ms = from_ms or 0, LATEST_MS if to_ms is None else to_ms
     caller = caller_of(request.scope)
@@ -91,7 +91,7 @@ async def usage(request: AnyRequest, gateway: Gateway, from_ms: FromMs = None, t
     responses=errors(401),
 )
 async def invoices(
-    request: AnyRequest, gateway: Gateway, cursor: Cursor = None, limit: PageLimit = DEFAULT_LIMIT
+    request: AnyRequest, gateway: Parts, cursor: Cursor = None, limit: PageLimit = DEFAULT_LIMIT
 ) -> Invoices:
     """List your invoices, newest first; an admin's list holds everybody's."""
     seen = caller_of(request.scope).sees_customer
@@ -119,9 +119,9 @@ async def invoices(
     responses=errors(401, 404),
 )
 async def invoice(
-    invoice_id: Annotated[str, Parameter(description="UUID of an invoice.", max_length=64)],
+    invoice_id: Annotated[str, PathParameter(description="UUID of an invoice.", max_length=64)],
     request: AnyRequest,
-    gateway: Gateway,
+    gateway: Parts,
 ) -> InvoiceDetail:
     """Look at one invoice: each line names the record of `billing.usage` it was made from."""
     identity = uuid_of(invoice_id, "invoice_id")
@@ -140,7 +140,7 @@ async def invoice(
     security=SIGNED_IN,
     responses=errors(401, 403),
 )
-async def revenue(gateway: Gateway, from_ms: FromMs = None, to_ms: ToMs = None) -> Revenue:
+async def revenue(gateway: Parts, from_ms: FromMs = None, to_ms: ToMs = None) -> Revenue:
     """Add up what customers owe, by day, site and class."""
     rows = await gateway.analytics.rows(_REVENUE, from_ms or 0, LATEST_MS if to_ms is None else to_ms)
     items = [RevenueRow(**row) for row in rows]

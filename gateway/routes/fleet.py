@@ -4,7 +4,7 @@ from bisect import bisect_right
 from typing import Annotated, Final
 
 from litestar import Response, get, patch
-from litestar.params import Parameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from gateway.cursors import Position, cursor_of, position_of
 from gateway.deps import Gateway
@@ -32,6 +32,7 @@ from gateway.routes.shared import (
     IfMatch,
     IfNoneMatch,
     PageLimit,
+    Parts,
     call_of,
     errors,
     marked,
@@ -53,8 +54,8 @@ order by observed_at desc, kafka_offset desc, device_class, mode limit %s
 """
 HISTORY_SPAN_MS: Final = 31 * 24 * 3_600_000
 
-Facility = Annotated[str | None, Parameter(query="facility_id", max_length=63, description="Only this site.")]
-Class = Annotated[str | None, Parameter(query="device_class", max_length=63, description="Only this class.")]
+Facility = Annotated[str | None, QueryParameter(name="facility_id", max_length=63, description="Only this site.")]
+Class = Annotated[str | None, QueryParameter(name="device_class", max_length=63, description="Only this class.")]
 
 
 @get(
@@ -65,11 +66,11 @@ Class = Annotated[str | None, Parameter(query="device_class", max_length=63, des
     responses=errors(401, 403),
 )
 async def list_all(
-    gateway: Gateway,
+    gateway: Parts,
     facility_id: Facility = None,
     device_class: Class = None,
-    mode: Annotated[DeviceMode | None, Parameter(query="mode", description="Only in this mode.")] = None,
-    device_state: Annotated[DeviceState | None, Parameter(query="state", description="Only in this state.")] = None,
+    mode: Annotated[DeviceMode | None, QueryParameter(name="mode", description="Only in this mode.")] = None,
+    device_state: Annotated[DeviceState | None, QueryParameter(name="state", description="Only in this state.")] = None,
     cursor: Cursor = None,
     limit: PageLimit = DEFAULT_LIMIT,
 ) -> ResourcePage:
@@ -93,7 +94,7 @@ async def list_all(
     return ResourcePage(items=found[:limit], next_cursor=last)
 
 
-ResourceId = Annotated[str, Parameter(description="A device, `tx-north.gpu-1/00/003`.")]
+ResourceId = Annotated[str, PathParameter(description="A device, `tx-north.gpu-1/00/003`.")]
 
 
 def _device(gateway: Gateway, resource_id: str) -> Resource:
@@ -112,7 +113,7 @@ def _device(gateway: Gateway, resource_id: str) -> Resource:
     responses=errors(401, 403, 404),
 )
 async def get_one(
-    resource_id: ResourceId, gateway: Gateway, if_none_match: IfNoneMatch = None
+    resource_id: ResourceId, gateway: Parts, if_none_match: IfNoneMatch = None
 ) -> Response[Resource | None]:
     """Look at one device."""
     device = _device(gateway, resource_id)
@@ -131,10 +132,10 @@ async def get_one(
     responses=errors(401, 403, 404, 412, 413, 415),
 )
 async def change(
-    data: MaintenanceChange,
+    data: JSONBody[MaintenanceChange],
     resource_id: ResourceId,
     request: AnyRequest,
-    gateway: Gateway,
+    gateway: Parts,
     if_match: IfMatch = None,
 ) -> OrderTaken:
     """Take a device into maintenance or release it: an order, which the Resource Manager carries out."""
@@ -179,7 +180,7 @@ def _order(device: Resource, change_: MaintenanceChange, request: AnyRequest, ga
     security=SIGNED_IN,
     responses=errors(401),
 )
-async def profitability(gateway: Gateway, facility_id: Facility = None, device_class: Class = None) -> Profitability:
+async def profitability(gateway: Parts, facility_id: Facility = None, device_class: Class = None) -> Profitability:
     """Return the latest score of every mode, by site and class."""
     items = [
         score
@@ -197,14 +198,14 @@ async def profitability(gateway: Gateway, facility_id: Facility = None, device_c
     responses=errors(401),
 )
 async def history(
-    gateway: Gateway,
+    gateway: Parts,
     facility_id: Facility = None,
     device_class: Class = None,
     from_ms: FromMs = None,
     to_ms: Annotated[
-        int | None, Parameter(query="to_ms", ge=0, le=LATEST_MS, description="Before, ms since 1970.")
+        int | None, QueryParameter(name="to_ms", ge=0, le=LATEST_MS, description="Before, ms since 1970.")
     ] = None,
-    limit: Annotated[int, Parameter(query="limit", ge=1, le=HISTORY_MAX, description="Rows.")] = 100,
+    limit: Annotated[int, QueryParameter(name="limit", ge=1, le=HISTORY_MAX, description="Rows.")] = 100,
 ) -> ProfitHistory:
     """Return past scores, newest first; at most 31 days, by default the last ones."""
     end_ms = to_ms if to_ms is not None else LATEST_MS

@@ -7,11 +7,10 @@ from litestar import Response, get
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.exceptions import RedisError
 
-from gateway.deps import Gateway
 from gateway.limits import Limit
 from gateway.principals import Access
 from gateway.records import Health
-from gateway.routes.shared import marked
+from gateway.routes.shared import Parts, marked
 from hcp.errors import StoreError
 
 _OPEN: Final = marked(Access.PUBLIC, Limit.NONE)
@@ -30,7 +29,7 @@ async def health() -> Health:
 
 
 @get("/ready", name="get_ready", opt=_OPEN)
-async def ready(gateway: Gateway) -> Response[Health]:
+async def ready(gateway: Parts) -> Response[Health]:
     """Whether what it needs answers: 503 takes the process out of its load balancer."""
     checks = {
         "postgres": await _word(gateway.database.rows("select 1 as one")),

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from litestar import Request
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 
 from gateway.cursors import CURSOR_CHARS_MAX, PAGE_DEFAULT, PAGE_MAX
 from gateway.deps import Gateway
@@ -18,17 +19,22 @@ from gateway.workloads import Call
 LATEST_MS: Final = 4_102_444_800_000
 
 AnyRequest = Request[Any, Any, Any]
+Parts = NamedDependency[Gateway]
+"""The process's parts, as handlers take them."""
 Cursor = Annotated[
-    str | None, Parameter(query="cursor", max_length=CURSOR_CHARS_MAX, description="`next_cursor` of the page before.")
+    str | None,
+    QueryParameter(name="cursor", max_length=CURSOR_CHARS_MAX, description="`next_cursor` of the page before."),
 ]
-PageLimit = Annotated[int, Parameter(query="limit", ge=1, le=PAGE_MAX, description="Rows a page.")]
-FromMs = Annotated[int | None, Parameter(query="from_ms", ge=0, le=LATEST_MS, description="Not before, ms since 1970.")]
-ToMs = Annotated[int | None, Parameter(query="to_ms", ge=0, le=LATEST_MS, description="Before, ms since 1970.")]
+PageLimit = Annotated[int, QueryParameter(name="limit", ge=1, le=PAGE_MAX, description="Rows a page.")]
+FromMs = Annotated[
+    int | None, QueryParameter(name="from_ms", ge=0, le=LATEST_MS, description="Not before, ms since 1970.")
+]
+ToMs = Annotated[int | None, QueryParameter(name="to_ms", ge=0, le=LATEST_MS, description="Before, ms since 1970.")]
 IfMatch = Annotated[
-    str | None, Parameter(header="If-Match", max_length=200, description="ETag that the thing must still have.")
+    str | None, HeaderParameter(name="If-Match", max_length=200, description="ETag that the thing must still have.")
 ]
 IfNoneMatch = Annotated[
-    str | None, Parameter(header="If-None-Match", max_length=200, description="ETag known: 304 when it is current.")
+    str | None, HeaderParameter(name="If-None-Match", max_length=200, description="ETag known: 304 when it is current.")
 ]
 DEFAULT_LIMIT: Final = PAGE_DEFAULT
 

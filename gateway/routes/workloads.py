@@ -3,11 +3,10 @@
 from typing import Annotated, Final
 
 from litestar import Response, delete, get, post
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 
 from gateway import workloads
 from gateway.cursors import uuid_of
-from gateway.deps import Gateway
 from gateway.edge import caller_of
 from gateway.etags import etag_of, is_named
 from gateway.limits import Limit
@@ -22,6 +21,7 @@ from gateway.routes.shared import (
     IfMatch,
     IfNoneMatch,
     PageLimit,
+    Parts,
     call_of,
     errors,
     marked,
@@ -39,13 +39,13 @@ _EVENTS: Final = (
 
 IdempotencyKey = Annotated[
     str,
-    Parameter(
-        header="Idempotency-Key",
+    HeaderParameter(
+        name="Idempotency-Key",
         pattern=r"^[A-Za-z0-9._:-]{1,128}$",
         description="Yours, one a workload: the same request sent again makes no second one.",
     ),
 ]
-WorkloadId = Annotated[str, Parameter(description="UUID of a workload.", max_length=64)]
+WorkloadId = Annotated[str, PathParameter(description="UUID of a workload.", max_length=64)]
 
 
 @post(
@@ -57,7 +57,7 @@ WorkloadId = Annotated[str, Parameter(description="UUID of a workload.", max_len
     responses=errors(401, 403, 409, 413, 415, 422),
 )
 async def submit(
-    data: Submission, idempotency_key: IdempotencyKey, request: AnyRequest, gateway: Gateway
+    data: JSONBody[Submission], idempotency_key: IdempotencyKey, request: AnyRequest, gateway: Parts
 ) -> Response[Workload]:
     """Submit a workload; it is accepted, and will not be lost, when this answers 201."""
     _require_known(data, gateway.view.fleet)
@@ -98,15 +98,16 @@ def _require_known(submission: Submission, fleet: Fleet) -> None:
 )
 async def list_all(
     request: AnyRequest,
-    gateway: Gateway,
+    gateway: Parts,
     status: Annotated[
-        str | None, Parameter(query="status", pattern=STATUSES, description="Only in this status.")
+        str | None, QueryParameter(name="status", pattern=STATUSES, description="Only in this status.")
     ] = None,
     workload_type: Annotated[
-        WorkloadType | None, Parameter(query="workload_type", description="Only this type.")
+        WorkloadType | None, QueryParameter(name="workload_type", description="Only this type.")
     ] = None,
     sort: Annotated[
-        str, Parameter(query="sort", max_length=32, description="created_at, priority; `-` before it: the most first.")
+        str,
+        QueryParameter(name="sort", max_length=32, description="created_at, priority; `-` before it: the most first."),
     ] = "-created_at",
     cursor: Cursor = None,
     limit: PageLimit = DEFAULT_LIMIT,
@@ -124,7 +125,7 @@ async def list_all(
     responses=errors(401, 404),
 )
 async def get_one(
-    workload_id: WorkloadId, request: AnyRequest, gateway: Gateway, if_none_match: IfNoneMatch = None
+    workload_id: WorkloadId, request: AnyRequest, gateway: Parts, if_none_match: IfNoneMatch = None
 ) -> Response[Workload | None]:
     """Look at one workload; its ETag makes a later cancel conditional."""
     identity = uuid_of(workload_id, "workload_id")
@@ -144,7 +145,7 @@ async def get_one(
     responses=errors(401, 404, 409, 412),
 )
 async def cancel(
-    workload_id: WorkloadId, request: AnyRequest, gateway: Gateway, if_match: IfMatch = None
+    workload_id: WorkloadId, request: AnyRequest, gateway: Parts, if_match: IfMatch = None
 ) -> Response[Workload]:
     """Ask for a workload's end; it ends when its status says so."""
     identity = uuid_of(workload_id, "workload_id")
@@ -161,7 +162,7 @@ async def cancel(
     security=SIGNED_IN,
     responses=errors(401, 404),
 )
-async def events(workload_id: WorkloadId, request: AnyRequest, gateway: Gateway) -> WorkloadSteps:
+async def events(workload_id: WorkloadId, request: AnyRequest, gateway: Parts) -> WorkloadSteps:
     """Follow a workload's life, oldest event first, as analysts see it."""
     identity = uuid_of(workload_id, "workload_id")
     await workloads.one(gateway.database, identity, caller=caller_of(request.scope))
@@ -177,7 +178,7 @@ async def events(workload_id: WorkloadId, request: AnyRequest, gateway: Gateway)
     security=SIGNED_IN,
     responses=errors(401, 413, 415),
 )
-async def route(data: Submission, gateway: Gateway) -> RouteAnswer:
+async def route(data: JSONBody[Submission], gateway: Parts) -> RouteAnswer:
     """Ask where a workload would run now, when, and at what price; nothing is reserved."""
     view = gateway.view
     return route_of(data, fleet=view.fleet, capacity=view.capacity, prices=view.prices, as_of_ms=view.as_of_ms)
