@@ -23,8 +23,8 @@ from hcp.errors import SettingsError
 from hcp.model.facilities import Cluster, Fleet, Shard
 from hcp.model.ids import device_id
 
-FIRST_ROUND_MS_MAX: Final = 30_000
-"""To find out what answers at every address; the start waits no longer, the rest is read when it answers."""
+FIRST_ROUND_MS_MAX: Final = 10_000
+"""To find out what answers; thousands of miners take longer: the start goes on, and each is read when it answers."""
 
 _log = structlog.get_logger(__name__)
 

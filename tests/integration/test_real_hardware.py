@@ -23,24 +23,30 @@ from hcp.fleet import load_fleet
 from hcp.model.commands import ControllerCommand, ControllerResult, DeviceOutcome
 from hcp.model.devices import DeviceMode
 from hcp.model.orders import OperatorOrder, OrderAction, order_of
-from hcp.model.telemetry import GpuTelemetry
+from hcp.model.telemetry import AsicTelemetry, GpuTelemetry
 from hcp.model.units import Celsius, EpochMs, Ratio, Watts
 from hcp.stack import StackAddresses
-from hcp.topics import METRICS_GPU, OPERATOR_ORDER
+from hcp.topics import METRICS_ASIC, METRICS_GPU, OPERATOR_ORDER
+from simulators.asic.families import Family
+from simulators.asic.farm import FarmOptions
+from simulators.asic.launch import FarmProcess, running_farm
 from simulators.nvml.build import STATE_VARIABLE
 from simulators.nvml.models import H100
 from simulators.nvml.state import NvmlSimulator
 from tests.agent_process import ROOT, Reader
+from tests.asic_farms import free_address
 from tests.gpu_lab import Program, commissioned, program
 from tests.integration.test_controllers import Controller
 from tests.nvml_lab import library
-from tests.unit.controllers.world import FLEET, GPU
+from tests.unit.controllers.world import ASIC, FLEET, GPU
 from tests.unit.controllers.world import command as command_of
 
 pytestmark = pytest.mark.services
 SHARD: Final = "tx-north.gpu-9/00"
 CLUSTER_LINE: Final = 'clusters.gpu-1 = { device_class = "h100", device_count = 8, initial_mode = "ai_inference" }\n'
 OWN_LINE: Final = 'clusters.gpu-9 = { device_class = "h100", device_count = 1, initial_mode = "ai_inference" }\n'
+ASIC_LINE: Final = 'clusters.asic-9 = { device_class = "s21", device_count = 3, initial_mode = "mining" }\n'
+MINERS: Final = "tx-north.asic-9/00"
 OTHERS: Final = tuple(cluster.cluster_id for site in FLEET.facilities for cluster in site.clusters)
 BUSY_WATTS: Final = 600.0
 """Above what the simulated card draws until the fleet's physics move it."""
@@ -210,3 +216,62 @@ def test_fatal_xid_stops_the_gpu_until_a_person_releases_it(gpu_host: Host) -> N
     )
     assert gpu_host.switch(INFERENCE).outcomes == (DeviceOutcome.COMMITTED,)
     assert gpu_host.is_working(gpu_host.server)
+
+
+@pytest.fixture
+def asic_floor(services: StackAddresses, tmp_path: Path) -> Iterator[tuple[FarmProcess, Controller, Reader]]:
+    """Give three miners with LuxOS in a process of their own, and the controller that a file points at them."""
+    fleet = tmp_path / "fleet.toml"
+    text = (ROOT / "fleet.demo.toml").read_text(encoding="utf-8")
+    fleet.write_text(text.replace(CLUSTER_LINE, CLUSTER_LINE + ASIC_LINE, 1), encoding="utf-8")
+    options = FarmOptions(family=Family.LUXOS, first=free_address(), count=3, ramp_ms=500, down_ms=200)
+    with running_farm(options) as farm:
+        hardware = tmp_path / "hardware.toml"
+        addresses = f"{farm.hosts[0]}-{farm.hosts[-1]}"
+        hardware.write_text(
+            f'[[asic]]\ncluster_id = "tx-north.asic-9"\nfirmware = "luxos"\naddresses = ["{addresses}"]\n',
+            encoding="utf-8",
+        )
+        controller = Controller(
+            services,
+            tmp_path,
+            services.redis_url.rsplit("/", 1)[0] + "/9",
+            environment={"HCP_FLEET_FILE": str(fleet), "HCP_HARDWARE_FILE": str(hardware)},
+        )
+        reader = Reader(bootstrap=services.kafka_bootstrap, topics=(METRICS_ASIC.name,))
+        try:
+            controller.start()
+            yield farm, controller, reader
+        finally:
+            if controller.process is not None and controller.process.poll() is None:
+                controller.process.terminate()
+                assert controller.process.wait(timeout=30) == 0, controller.log.read_text()[-4_000:]
+            controller.consumer.close()
+            controller.producer.close()
+            reader.close()
+
+
+def test_miners_are_switched_and_read_over_their_own_protocol(
+    asic_floor: tuple[FarmProcess, Controller, Reader],
+) -> None:
+    """One command for three miners, one of them hung: two obey, the third is told apart; all are read again later."""
+    farm, controller, reader = asic_floor
+    farm.fault(farm.hosts[1], "hang")
+    order = replace(
+        command_of(ASIC, to_mode=DeviceMode.SLEEP, devices=(0, 1, 2), epoch=time.time_ns() // 1_000_000),
+        cluster_id="tx-north.asic-9",
+        shard_id=MINERS,
+    )
+    controller.send(order)
+    result = controller.result(order.command_id)
+    assert result.outcomes[0] is result.outcomes[2] is DeviceOutcome.COMMITTED, result.details
+    assert result.outcomes[1] in {DeviceOutcome.QUARANTINED, DeviceOutcome.ROLLED_BACK, DeviceOutcome.STALE_TELEMETRY}
+    assert [farm.state(host).mode for host in farm.hosts] == ["sleep", "normal", "sleep"]
+    farm.mend(farm.hosts[1])
+    ((_, batch),) = reader.find(
+        lambda _, value: isinstance(value, AsicTelemetry) and value.shard_id == MINERS and len(value.modes) == 3
+        and value.modes[0] is DeviceMode.SLEEP
+    )[:1]  # fmt: skip
+    assert batch.modes == (DeviceMode.SLEEP, MINING, DeviceMode.SLEEP)
+    assert batch.hash_rate_th_per_s[1] == pytest.approx(200.0, rel=0.05)
+    assert all(farm.state(host).pools for host in farm.hosts)
