@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,11 +53,18 @@ class Lab:
     analytics: Database
     config: GatewayConfig
 
-    def user(self, *, role: Role = Role.CUSTOMER, kind: Kind = Kind.PERSON, customer: str = "", **quota: int) -> str:
+    def user(
+        self,
+        *,
+        role: Role = Role.CUSTOMER,
+        kind: Kind = Kind.PERSON,
+        customer: str = "",
+        quota: Mapping[str, int] | None = None,
+    ) -> str:
         """Make a user, by default of a customer of its own; return its email."""
         email = f"{uuid4().hex}@example.com"
         made = NewUser(
-            email=email, secret=PASSWORD, kind=kind, role=role, customer_name=customer or uuid4().hex, **quota
+            email=email, secret=PASSWORD, kind=kind, role=role, customer_name=customer or uuid4().hex, **(quota or {})
         )
         create_user(self.operational.dsn, made)
         return email

@@ -78,7 +78,7 @@ async def test_racing_submissions_never_pass_a_quota_together(
 ) -> None:
     """Of twelve at once exactly as many are accepted as the quota has room for."""
     async with client_of(lab) as (client, _):
-        headers = await signed_in(client, lab.user(**quota))
+        headers = await signed_in(client, lab.user(quota=quota))
         answers = await asyncio.gather(
             *(client.post(WORKLOADS, json=body_of(**wants), headers=keyed(headers)) for _ in range(12))
         )
@@ -93,7 +93,7 @@ async def test_racing_submissions_never_pass_a_quota_together(
 async def test_pages_hold_every_workload_once_in_order(lab: Lab, sort: str) -> None:
     """Cursors walk through all rows, also where many have the same priority."""
     async with client_of(lab) as (client, _):
-        headers = await signed_in(client, lab.user(devices_max=99))
+        headers = await signed_in(client, lab.user(quota={"devices_max": 99}))
         for number in range(7):
             body = {**body_of(run_seconds_max=1), "priority": 1 + number % 3}
             await client.post(WORKLOADS, json=body, headers=keyed(headers))
@@ -159,9 +159,9 @@ async def test_maintenance_is_an_order_for_the_resource_manager(lab: Lab) -> Non
 
 _STATE = (
     "insert into resource_states (state_key, facility_id, cluster_id, shard_id, device_class, reported_by, "
-    "device_index, mode, state, epoch, owner, observed_at, device_id, recorded_at, kafka_partition, kafka_offset) values "
-    "(%s, 'tx-north', 'tx-north.gpu-1', 'tx-north.gpu-1/00', 'h100', %s, %s, %s, 'active', 1, '', now(), %s, now(), 0, "
-    "%s)"
+    "device_index, mode, state, epoch, owner, observed_at, device_id, recorded_at, kafka_partition, kafka_offset) "
+    "values (%s, 'tx-north', 'tx-north.gpu-1', 'tx-north.gpu-1/00', 'h100', %s, %s, %s, 'active', 1, '', now(), %s, "
+    "now(), 0, %s)"
 )
 
 
