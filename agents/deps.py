@@ -1,13 +1,12 @@
 """What an agent is handed by its composition root."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import faust
 
 from agents.guard import Guard
 from agents.sender import Sender
-from agents.states import States
+from agents.states import Keeper
 from hcp.model.facilities import Fleet
 from hcp.topics import Topic
 from streams.policies import Policy
@@ -27,6 +26,6 @@ def source(app: faust.App, topic: Topic) -> faust.TopicT:
     return app.topic(topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
 
-def guard(app: faust.App, topic: Topic, *, deps: Deps, states: States[Any]) -> Guard:
+def guard(app: faust.App, topic: Topic, *, deps: Deps, states: Keeper) -> Guard:
     """Return the guard of one topic's loop."""
     return Guard(topic=topic, process=deps.process, sender=Sender(app, process=deps.process), states=states)

@@ -8,7 +8,7 @@ import faust
 import structlog
 
 from agents.sender import Sender
-from agents.states import States
+from agents.states import Keeper
 from hcp.codecs import decode
 from hcp.errors import OutOfRangeError
 from hcp.kafka.records import ConsumedRecord
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 class Guard:
     """Runs a transform on each event of one topic; nothing but a broken process gets past it."""
 
-    def __init__(self, *, topic: Topic, process: str, sender: Sender, states: States[Any]) -> None:
+    def __init__(self, *, topic: Topic, process: str, sender: Sender, states: Keeper) -> None:
         """Guard the loop of `topic`; updates go to `states`, outputs and dead letters to `sender`."""
         self._topic, self._process, self._sender, self._states = topic, process, sender, states
 

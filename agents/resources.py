@@ -1,4 +1,4 @@
-"""The Resource Manager: decisions, results, observations and requests in; device commands and hard state out."""
+"""The Resource Manager: decisions, results, observations, requests in; commands, hard state, workloads' events out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import faust
 
 from agents.deps import Deps, guard, source
-from agents.states import States
+from agents.readings import Readings, follow
+from agents.states import States, View
 from hcp.model.rejections import Rejected
 from hcp.model.steps import Cause, Step
 from hcp.topics import (
@@ -18,36 +19,68 @@ from hcp.topics import (
     RESOURCE_STATE,
     Topic,
 )
-from streams.allocation import on_allocation, on_command, on_observed, on_result
+from streams.allocation import on_command, on_observed, on_result
+from streams.desk import Books
 from streams.orders import on_order
+from streams.placement import attend, on_request
 from streams.shards import ShardAllocation
+from streams.tickets import Ticket
 
-Handler = Callable[..., Step[ShardAllocation] | Rejected]
+Handler = Callable[..., Step[Any] | Rejected]
 """(known shards, record, fleet, cause) -> step."""
 HANDLERS: tuple[tuple[Topic, Handler], ...] = (
     (ORCHESTRATOR_COMMAND, on_command),
     (CONTROLLER_RESULT, on_result),
     (RESOURCE_STATE, on_observed),
-    (ALLOCATION_REQUEST, on_allocation),
     (OPERATOR_ORDER, on_order),
 )
 
 
+class Tables:
+    """Shards and workloads, written under one lock."""
+
+    def __init__(self, app: faust.App) -> None:
+        """Make both tables."""
+        self.shards = States(app, "allocations", state=ShardAllocation, partitions=DECISION_PARTITIONS)
+        self.tickets = States(app, "tickets", state=Ticket, partitions=DECISION_PARTITIONS)
+        self.lock = self.shards.lock
+
+    def set(self, key: str, state: Books) -> None:
+        """Keep the books of a shard or a workload; None closes a workload's."""
+        if state is None:
+            self.tickets.drop(key)
+        elif isinstance(state, Ticket):
+            self.tickets.set(key, state)
+        else:
+            self.shards.set(key, state)
+
+
 def register(app: faust.App, deps: Deps) -> None:
-    """Add the Resource Manager's table and one agent per input topic to its app."""
-    shards = States(app, "allocations", state=ShardAllocation, partitions=DECISION_PARTITIONS)
+    """Add the Resource Manager's tables and one agent per input topic to its app."""
+    tables, readings = Tables(app), follow(app)
     for topic, handler in HANDLERS:
-        _register(app, topic, handler=handler, deps=deps, shards=shards)
+        _register(app, topic, handler=handler, deps=deps, tables=tables, readings=readings)
+    _register(app, ALLOCATION_REQUEST, handler=None, deps=deps, tables=tables, readings=readings)
 
 
-def _register(app: faust.App, topic: Topic, *, handler: Handler, deps: Deps, shards: States[ShardAllocation]) -> None:
-    records = guard(app, topic, deps=deps, states=shards)
+def _register(
+    app: faust.App, topic: Topic, *, handler: Handler | None, deps: Deps, tables: Tables, readings: Readings
+) -> None:
+    """Let `handler` act on a topic's records, without one open and close workloads' books; then attend to them all."""
+    records = guard(app, topic, deps=deps, states=tables)
 
-    def transform(record: Any, cause: Cause) -> Step[ShardAllocation] | Rejected:  # noqa: ANN401  # by topic
+    def transform(record: Any, cause: Cause) -> Step[Books] | Rejected:  # noqa: ANN401  # by topic
         site = deps.fleet.facility(record.facility_id)
-        names = [shard.shard_id for shard in site.shards()] if site is not None else []
-        known = {name: state for name in names if (state := shards.get(name)) is not None}
-        return handler(known, record, fleet=deps.fleet, cause=cause)
+        shards = View(tables.shards, [shard.shard_id for shard in site.shards()] if site is not None else [])
+        tickets = View(tables.tickets, tables.tickets.keys())
+        step = (
+            on_request(tickets, record, fleet=deps.fleet, cause=cause)
+            if handler is None
+            else handler(shards, record, fleet=deps.fleet, cause=cause)
+        )
+        if isinstance(step, Rejected) or site is None:
+            return step
+        return attend(step, shards, tickets, facility=site, fleet=deps.fleet, cause=cause, readings=readings)
 
     @app.agent(source(app, topic), name=f"resources.{topic.name}")
     async def on_records(stream: "faust.StreamT[bytes]") -> None:

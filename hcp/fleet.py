@@ -8,10 +8,20 @@ import msgspec
 
 from hcp.errors import FleetError
 from hcp.model.devices import DeviceClass, DeviceKind, DeviceMode, HardwareLimits, ModeProfile, modes_of_kind
-from hcp.model.facilities import SWITCHES_PER_HOUR_MAX, Cluster, Constraints, DemandWindow, Facility, Fleet
+from hcp.model.facilities import (
+    DEFAULT_WEIGHTS,
+    SWITCHES_PER_HOUR_MAX,
+    Cluster,
+    Constraints,
+    DemandWindow,
+    Facility,
+    Fleet,
+    PlacementWeights,
+)
 from hcp.model.units import MS_PER_MINUTE, MS_PER_SECOND, DurationMs
 
 _MONTHS, _HOURS, _OFFSET_MAX = 12, 24, 14
+_POINTS, _POINTS_TOLERANCE = 100.0, 1e-6
 
 
 class _Mode(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -76,9 +86,18 @@ class _Facility(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     demand_windows: list[_DemandWindow] = msgspec.field(default_factory=list)
 
 
+class _Weights(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    temperature: float = DEFAULT_WEIGHTS.temperature
+    utilisation: float = DEFAULT_WEIGHTS.utilisation
+    proximity: float = DEFAULT_WEIGHTS.proximity
+    switching: float = DEFAULT_WEIGHTS.switching
+    health: float = DEFAULT_WEIGHTS.health
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     device_classes: dict[str, _Class]
     facilities: dict[str, _Facility]
+    placement_weights: _Weights = msgspec.field(default_factory=_Weights)
 
 
 def load_fleet(path: Path) -> Fleet:
@@ -105,7 +124,17 @@ def fleet_from_table(table: dict[str, Any], *, origin: str) -> Fleet:
     classes = tuple(_device_class(name, raw, origin) for name, raw in sorted(parsed.device_classes.items()))
     known = {device_class.device_class: device_class for device_class in classes}
     facilities = tuple(_facility(name, raw, known, origin) for name, raw in parsed.facilities.items())
-    return Fleet(facilities=facilities, device_classes=classes)
+    weights = _weights(parsed.placement_weights, f"{origin}: placement_weights")
+    return Fleet(facilities=facilities, device_classes=classes, placement_weights=weights)
+
+
+def _weights(raw: _Weights, where: str) -> PlacementWeights:
+    weights = PlacementWeights(**msgspec.structs.asdict(raw))
+    for name, points in weights.named():
+        _require(points >= 0, f"{where}.{name} must be 0 or more, was {points}")
+    total = sum(points for _, points in weights.named())
+    _require(abs(total - _POINTS) < _POINTS_TOLERANCE, f"{where} must add up to {_POINTS:g}, was {total:g}")
+    return weights
 
 
 def _device_class(name: str, raw: _Class, origin: str) -> DeviceClass:

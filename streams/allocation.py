@@ -13,9 +13,9 @@ from hcp.model.rejections import Rejected, RejectReason
 from hcp.model.resources import ResourceState, StateReporter
 from hcp.model.steps import Cause, Step
 from hcp.model.units import MS_PER_MINUTE, MS_PER_SECOND, EpochMs
-from hcp.model.workloads import AllocationRequest
 from streams.rejecting import check_indexes, known_facility, known_shard
 from streams.shards import (
+    ATTEMPTS_MAX,
     FINISHED_MAX,
     HELD,
     STOPPED,
@@ -28,9 +28,9 @@ from streams.shards import (
     report_of,
     send,
     with_columns,
+    with_history,
 )
 
-ATTEMPTS_MAX: Final = 3
 PENDING_MS_MAX: Final = 30 * MS_PER_SECOND
 """Broker time after which a command without a result is tried again or given up, on the shard's next event."""
 SETTLING_MS: Final = MS_PER_MINUTE
@@ -41,7 +41,7 @@ _SETTLED: Final = frozenset({DeviceOutcome.COMMITTED, DeviceOutcome.ALREADY_THER
 """Done, or given back: asked again at once, the hardware's own limits would refuse it again."""
 
 Shards = Mapping[str, ShardAllocation]
-__all__ = ["ShardAllocation", "on_allocation", "on_command", "on_observed", "on_result"]
+__all__ = ["ATTEMPTS_MAX", "ShardAllocation", "on_command", "on_observed", "on_result"]
 Outcome = tuple[ShardAllocation, tuple[object, ...]]
 
 
@@ -141,35 +141,6 @@ def on_observed(
     return Step(updates=updates, outputs=(*outputs, report_of(after)))
 
 
-def on_allocation(
-    shards: Shards, request: AllocationRequest, *, fleet: Fleet, cause: Cause
-) -> Step[ShardAllocation] | Rejected:
-    """Give a workload active inference devices that nobody holds: all it asks for, or none."""
-    facility = known_facility(fleet, request.facility_id)
-    if isinstance(facility, Rejected):
-        return facility
-    if request.device_class not in facility.device_classes():
-        return _unknown_class(request.facility_id, request.device_class)
-    known = _known(shards, facility, request.device_class)
-    if any(request.workload_id in shard.owners for shard in known):
-        return Step(ignored="duplicate")
-    del cause  # the owner's name is the workload's: no id is derived
-    left = request.device_count
-    changed: list[ShardAllocation] = []
-    for shard in known:
-        indexes = movable_indexes(shard, mode=DeviceMode.AI_INFERENCE, count_max=left)
-        if indexes:
-            left -= len(indexes)
-            after = with_columns(shard, owners=dict.fromkeys(indexes, request.workload_id))
-            changed.append(replace(after, observed_at_ms=max(shard.observed_at_ms, request.observed_at_ms)))
-    if left > 0:
-        return Step(ignored="no_free_devices")
-    return Step(
-        updates=tuple((shard.shard_id, shard) for shard in changed),
-        outputs=tuple(report_of(shard) for shard in changed),
-    )
-
-
 def expired(shard: ShardAllocation, *, cause: Cause) -> Outcome:
     """Try a command again whose result is overdue, or give it up; the shard itself when none is."""
     pending = shard.pending
@@ -209,6 +180,8 @@ def _settle(shard: ShardAllocation, pending: PendingCommand, *, result: Controll
     if quarantined:
         alerts = (_alert(after, AlertType.DEVICE_QUARANTINED, indexes=quarantined, name=result.command_id),)
     failed = tuple(index for index in pending.device_indexes if index not in states and index not in held)
+    bad = frozenset(failed).union(quarantined)
+    after = with_history(after, failed=bad, succeeded=frozenset(states) - bad)
     if not failed:
         return finish(after, decision_id=pending.decision_id), alerts
     shown = max(result.epochs, default=0)
@@ -224,7 +197,7 @@ def _again(
     failed = tuple(index for index in failed if index not in held)
     if not failed:
         return finish(shard, decision_id=pending.decision_id), ()
-    if pending.attempt < ATTEMPTS_MAX:
+    if pending.attempt < pending.attempts_max:
         after, command = send(
             shard,
             decision_id=pending.decision_id,
@@ -235,6 +208,7 @@ def _again(
             epoch_floor=epoch_floor,
             sent_wall_ms=cause.timestamp_ms,
             observed_at_ms=pending.observed_at_ms,
+            attempts_max=pending.attempts_max,
         )
         return after, (command,)
     after = with_columns(shard, states=dict.fromkeys(failed, DeviceState.ACTIVE))
@@ -296,7 +270,7 @@ def _unknown_class(facility_id: str, device_class: str) -> Rejected:
 
 _WORDS: Final = {
     AlertType.DEVICE_QUARANTINED: (AlertSeverity.CRITICAL, "were quarantined: their rollback failed twice"),
-    AlertType.SWITCH_FAILED: (AlertSeverity.WARNING, f"did not switch in {ATTEMPTS_MAX} attempts"),
+    AlertType.SWITCH_FAILED: (AlertSeverity.WARNING, "did not switch, whatever was tried"),
     AlertType.MODE_MISMATCH: (AlertSeverity.WARNING, "show another mode than was last verified"),
 }
 

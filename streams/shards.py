@@ -13,6 +13,9 @@ from hcp.model.units import EpochMs
 
 FINISHED_MAX: Final = 64
 """Decisions a shard remembers, to tell a duplicate."""
+ATTEMPTS_MAX: Final = 3
+"""Times a decision's command is sent, unless it says otherwise."""
+FAILURES_MAX: Final = 100
 _ADOPTABLE: Final = frozenset({DeviceState.ACTIVE, DeviceState.UNREACHABLE})
 """Only these follow the telemetry; the others end by a person's word."""
 HELD: Final = frozenset({DeviceState.MAINTENANCE, DeviceState.PAUSED, DeviceState.LOCKED_OUT})
@@ -34,6 +37,7 @@ class PendingCommand:
         device_indexes: Devices commanded, sorted.
         sent_wall_ms: Broker timestamp of the record that caused it.
         observed_at_ms: Event time of the decision.
+        attempts_max: Attempts in all; a placement tries the next best device instead.
     """
 
     command_id: str
@@ -44,6 +48,7 @@ class PendingCommand:
     device_indexes: tuple[int, ...]
     sent_wall_ms: int
     observed_at_ms: int
+    attempts_max: int = ATTEMPTS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,7 @@ class ShardAllocation:
         settled_at_ms: Event time of the last verified switch; 0 before the first.
         settled_wall_ms: Broker timestamp of its result.
         locks: Who locked each device that is locked out, by device index, sorted.
+        failures: Failed switches of each device that had any, less those that succeeded since, by index, sorted.
     """
 
     shard_id: str
@@ -83,6 +89,7 @@ class ShardAllocation:
     settled_at_ms: int = 0
     settled_wall_ms: int = 0
     locks: tuple[tuple[int, str], ...] = ()
+    failures: tuple[tuple[int, int], ...] = ()
 
     def indexes_in(self, states: frozenset[DeviceState]) -> frozenset[int]:
         """Return the devices in one of these states."""
@@ -160,6 +167,7 @@ def send(
     epoch_floor: int,
     sent_wall_ms: int,
     observed_at_ms: int,
+    attempts_max: int = ATTEMPTS_MAX,
 ) -> tuple[ShardAllocation, ControllerCommand]:
     """Mark devices as switching under a new epoch and word the command.
 
@@ -173,6 +181,7 @@ def send(
         epoch_floor: Highest epoch anybody has shown for them; the new ones are above it.
         sent_wall_ms: Broker timestamp of the cause.
         observed_at_ms: Event time of the decision.
+        attempts_max: Attempts in all.
     """
     chosen = frozenset(device_indexes)
     rows = [index in chosen for index in shard.device_indexes]
@@ -202,6 +211,7 @@ def send(
         device_indexes=device_indexes,
         sent_wall_ms=sent_wall_ms,
         observed_at_ms=observed_at_ms,
+        attempts_max=attempts_max,
     )
     states = tuple(DeviceState.SWITCHING if moves else state for state, moves in zip(shard.states, rows, strict=True))
     after = replace(
@@ -234,6 +244,17 @@ def with_columns(
         states=_changed(shard.device_indexes, shard.states, states or {}),
         owners=_changed(shard.device_indexes, shard.owners, owners or {}),
     )
+
+
+def with_history(shard: ShardAllocation, *, failed: frozenset[int], succeeded: frozenset[int]) -> ShardAllocation:
+    """Count a failure to each device that failed, and take one from each that succeeded."""
+    counts = dict(shard.failures)
+    for index in failed:
+        counts[index] = min(counts.get(index, 0) + 1, FAILURES_MAX)
+    for index in succeeded & counts.keys():
+        counts[index] -= 1
+    failures = tuple(sorted((index, count) for index, count in counts.items() if count > 0))
+    return shard if failures == shard.failures else replace(shard, failures=failures)
 
 
 def report_of(shard: ShardAllocation) -> ResourceState:

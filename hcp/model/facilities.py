@@ -143,11 +143,44 @@ class Facility:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementWeights:
+    """Points of the score by which a workload's devices are chosen; all 0 or more, 100 in all.
+
+    Attributes:
+        temperature: Of a device at 40 degC or less; none at 85.
+        utilisation: Of a device that does nothing.
+        proximity: Where one shard has room for the whole workload; half where one cluster has.
+        switching: Of a device that serves inference already.
+        health: Of a device without failed switches.
+    """
+
+    temperature: float = 20.0
+    utilisation: float = 10.0
+    proximity: float = 10.0
+    switching: float = 40.0
+    health: float = 20.0
+
+    def named(self) -> tuple[tuple[str, float], ...]:
+        """Return name and points of each term, in the order of the fields."""
+        return (
+            ("temperature", self.temperature),
+            ("utilisation", self.utilisation),
+            ("proximity", self.proximity),
+            ("switching", self.switching),
+            ("health", self.health),
+        )
+
+
+DEFAULT_WEIGHTS: Final = PlacementWeights()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """Everything HCP runs; lookups by id."""
 
     facilities: tuple[Facility, ...]
     device_classes: tuple[DeviceClass, ...]
+    placement_weights: PlacementWeights = DEFAULT_WEIGHTS
 
     def facility(self, facility_id: str) -> Facility | None:
         """Return the facility, or None when fleet.toml has none of that id."""

@@ -13,13 +13,11 @@ from hcp.model.ledger import Alert, AlertType
 from hcp.model.rejections import Rejected, RejectReason
 from hcp.model.resources import ResourceState, StateReporter
 from hcp.model.units import EpochMs
-from hcp.model.workloads import AllocationRequest
 from streams.allocation import (
     ATTEMPTS_MAX,
     PENDING_MS_MAX,
     SETTLING_MS,
     SETTLING_WALL_MS,
-    on_allocation,
     on_command,
     on_observed,
     on_result,
@@ -245,27 +243,6 @@ def test_the_manager_ignores_its_own_reports() -> None:
     """Otherwise the topic would feed itself."""
     own = a_report(ASICS, reported_by=StateReporter.RESOURCES)
     assert step(on_observed({}, own, fleet=DEMO_FLEET, cause=a_cause())).ignored == "own_report"
-
-
-def test_a_workload_gets_all_its_devices_or_none_and_only_once() -> None:
-    """Eight H100s serve inference; two are asked for, then seven."""
-    shards = opened()
-    request = AllocationRequest(
-        allocation_id=id_from_content("allocation"),
-        workload_id=examples.WORKLOAD,
-        customer_id=examples.CUSTOMER,
-        facility_id="tx-south",
-        device_class="h100",
-        device_count=2,
-        priority=5,
-        is_preemptible=False,
-        observed_at_ms=EpochMs(START_MS + 1),
-    )
-    shards.update(step(on_allocation(shards, request, fleet=DEMO_FLEET, cause=a_cause())).updates)
-    assert shards[GPUS].owners.count(examples.WORKLOAD) == 2
-    assert step(on_allocation(shards, request, fleet=DEMO_FLEET, cause=a_cause(1))).ignored == "duplicate"
-    more = replace(request, workload_id=id_from_content("another"), device_count=7)
-    assert step(on_allocation(shards, more, fleet=DEMO_FLEET, cause=a_cause(2))).ignored == "no_free_devices"
 
 
 @pytest.mark.parametrize(
