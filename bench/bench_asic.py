@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     """Return what the command line takes."""
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument("--miners", type=int, default=500, help="of each family, for polling")
-    made.add_argument("--cluster", type=int, default=5_000, help="Whatsminers for the cluster's poller; 0: leave out")
+    made.add_argument("--cluster", type=int, default=5_000, help="stock miners for the cluster's poller; 0: leave out")
     made.add_argument("--orders", type=int, default=1_000, help="of each family")
     return made
 
@@ -133,9 +133,19 @@ async def polling(family: Family, hosts: Sequence[str], into: Table) -> None:
         except AsicUnreachableError:
             unread += 1
 
+    _, first_s = await each(units, read)  # sets up sessions and sockets, once a miner
     wall_s, used_s = await each(units, read)
     bare = None if family in {Family.WHATSMINER, Family.BRAIINS} else await each(hosts, raw_summary)
-    _row(into, f"{family}, driver", len(hosts), wall_s, used_s, bare, len(hosts), f"{unread} unread")
+    _row(
+        into,
+        f"{family}, driver",
+        len(hosts),
+        wall_s,
+        used_s,
+        bare,
+        len(hosts),
+        f"{unread} unread; first {first_s / len(hosts) * 1e6:,.0f} us",
+    )
     few = hosts[:PYASIC_MINERS_MAX]
     found = [miner for miner in await asyncio.gather(*(pyasic.get_miner(host) for host in few)) if miner is not None]
     if not found:
@@ -163,7 +173,7 @@ def _row(
 
 async def watched(hosts: Sequence[str], into: Table) -> None:
     """Let a cluster's poller work, and see how old readings get."""
-    units = units_of(Family.WHATSMINER, hosts)
+    units = units_of(Family.STOCK, hosts)
     poller = AsicPoller(units)
     began_s = time.perf_counter()
     await poller.start(first_round_ms_max=10 * 60_000)
@@ -213,7 +223,7 @@ async def measure(given: argparse.Namespace) -> None:
             f"One poller, every {POLL_EVERY_MS / 1_000:.0f} s", "miners", "first round s", "read/s", "goal/s",
             "CPU us/miner", "cores", "read within 11 s",
         )  # fmt: skip
-        options = FarmOptions(family=Family.WHATSMINER, first="127.210.0.1", count=given.cluster)
+        options = FarmOptions(family=Family.STOCK, first="127.210.0.1", count=given.cluster)
         with running_farm(options) as farm:
             await watched(farm.hosts, cluster)
         parts.append(cluster)

@@ -202,6 +202,18 @@ async def test_miner_that_does_not_say_whether_it_mines_is_not_believed() -> Non
         assert isinstance(await machine.workload(MINING).verify(deadline_ms=100), Disproven)
 
 
+@pytest.mark.parametrize("family", Family)
+async def test_silence_after_a_stop_is_not_taken_for_mining(family: Family) -> None:
+    """The stop took effect, and what says so has gone: hashes that lag and a library's default prove nothing."""
+    async with rack_of(family) as rack:
+        await rack.put_in(SLEEP)
+        await rack.put_in(MINING)
+        await rack.miners[0].ask(Fault(kind=FaultKind.NO_MODE))
+        machine = rack.machines[0]
+        assert not isinstance(await machine.workload(SLEEP).activate(deadline_ms=DEADLINE_MS), Applied)
+        assert isinstance(await machine.workload(MINING).verify(deadline_ms=100), Disproven)
+
+
 async def test_miner_of_another_firmware_is_not_driven() -> None:
     """An address that was given to another machine gets no orders."""
     async with farm_of(Family.STOCK) as made:

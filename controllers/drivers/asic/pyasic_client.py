@@ -118,7 +118,7 @@ class PyasicLuxosClient(_Pyasic):
             answer = await self._ask("power", lambda miner: miner.rpc.power(), deadline_ms=deadline_ms)
             power = _first(answer, "POWER")
         return AsicReading(
-            told=_CURTAILED.get(str(config.get("CurtailMode"))),
+            told=_CURTAILED.get(config.get("CurtailMode", "")),  # absent is unknown, and "None" is a mode's name
             limit_watts=self._profile_watts.get(profile),
             power_watts=_watts(power.get("Watts")),
         )

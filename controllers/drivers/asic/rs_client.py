@@ -5,6 +5,7 @@ after 5 s on a hung miner; a cancelled call closes its sockets; `pause()` may ra
 may mean that nobody answered.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import chain
 from typing import Final
@@ -45,6 +46,8 @@ _POWER: Final = frozenset({"Wattage", "Hashrate"})
 _TELEMETRY: Final = frozenset({"Hashboards", "Fans", "Pools"})
 _REFUSALS: Final = ("error status", "HTTP error:", "status code", "not supported")
 """In the text of what pyasic_rs raises when the firmware did answer, with no."""
+HASHES_LAG_S: Final = 180.0
+"""How long after a stop the rate of the last seconds or minutes may still be shown."""
 _WALL_POWER: Final = frozenset({STOCK, WHATSMINER})
 """Firmware whose watts are its power supply's; LuxOS and Braiins estimate them."""
 
@@ -57,6 +60,7 @@ class PyasicRsClient:
         self._miner = miner
         self._calls = Calls(host)
         self._was_seen_asleep = False
+        self._stop_open_until_s = 0.0
         self._pool_groups: list[PoolGroup] = []
         self.model = str(miner.model)
         self.firmware = str(miner.firmware)
@@ -114,6 +118,7 @@ class PyasicRsClient:
 
     async def stop(self, *, deadline_ms: int) -> Said:
         """Order it to sleep."""
+        self._stop_open_until_s = time.monotonic() + HASHES_LAG_S
         return await self._order("stop", self._miner.pause, deadline_ms=deadline_ms)
 
     async def resume(self, *, deadline_ms: int) -> Said:
@@ -171,8 +176,11 @@ class PyasicRsClient:
                 device_answered=data.firmware_version is not None,
                 hash_rate_th_per_s=hash_rate,
                 was_seen_asleep=self._was_seen_asleep,
+                is_stop_open=time.monotonic() < self._stop_open_until_s,
             ),
         )
+        if told is Told.SLEEP:
+            self._stop_open_until_s = 0.0
         self._was_seen_asleep = self._was_seen_asleep or told is Told.SLEEP
         target = data.tuning_target
         pools = [pool for group in data.pools for pool in group.pools]

@@ -40,6 +40,8 @@ class Evidence:
         device_answered: Another field of the answer behind `is_mining` was read.
         hash_rate_th_per_s: None when not read.
         was_seen_asleep: `is_mining` was False once for this miner: its firmware does say so.
+        is_stop_open: A stop was sent and sleep has not been read since: neither hashes, which lag behind, nor a True
+            that may be a default, show that it mines.
     """
 
     is_mining: bool
@@ -48,6 +50,7 @@ class Evidence:
     device_answered: bool
     hash_rate_th_per_s: ThPerSecond | None
     was_seen_asleep: bool
+    is_stop_open: bool
 
 
 def told_by(firmware: str, evidence: Evidence) -> Told | None:
@@ -74,6 +77,8 @@ def _by_device(evidence: Evidence) -> Told | None:
         return None
     if not evidence.is_mining:
         return Told.SLEEP
+    if evidence.is_stop_open:
+        return None
     is_hashing = evidence.hash_rate_th_per_s is not None and evidence.hash_rate_th_per_s > 0.0
     return Told.MINE if is_hashing or evidence.was_seen_asleep else None
 
