@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import structlog
@@ -22,13 +22,14 @@ from gateway.notifier import Notifier
 from gateway.passwords import PasswordCheck
 from gateway.principals import Access
 from gateway.problems import HANDLERS
-from gateway.revocations import Revocations
+from gateway.revocations import KEPT, Revocations
 from gateway.routes import account, billing, fleet, live, operations, workloads
 from gateway.routes.shared import marked
 from gateway.signing import Signing
 from gateway.tokens import Verifier
 from gateway.view import FleetView
 from hcp.clock import Clock, wall_ms
+from hcp.errors import StoreError
 from hcp.model.facilities import Fleet
 
 BODY_BYTES_MAX: Final = 64 * 1024
@@ -84,6 +85,8 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
         gateway.view.watch(),
         gateway.hub.run(),
     )
+    with suppress(StoreError):  # its watch says so, and until it is read nobody counts as signed in
+        await gateway.revocations.refresh(since=KEPT)
     tasks = [asyncio.create_task(each) for each in work]
     for task in tasks:
         task.add_done_callback(_must_not_end)

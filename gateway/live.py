@@ -30,6 +30,7 @@ LOOK_SECONDS: Final = 1.0
 TOPICS: Final = ("workloads", "fleet", "prices")
 
 EventId = tuple[int, int]
+BEFORE_ALL: Final = (0, 0)
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -82,6 +83,7 @@ class Listener:
     _frames: deque[str] = field(default_factory=deque)
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
     _held: dict[str, list[tuple[EventId, str]]] = field(default_factory=dict)
+    _after: dict[str, EventId] = field(default_factory=dict)
 
     def push(self, frame: str) -> None:
         """Queue a frame, unless the client is too far behind."""
@@ -96,7 +98,8 @@ class Listener:
         """Take an event: at once, or behind those that are still being read from the log."""
         held = self._held.get(channel)
         if held is None:
-            self.push(frame)
+            if event_id > self._after.get(channel, BEFORE_ALL):  # the log may have had it before the channel did
+                self.push(frame)
         elif len(held) < BEHIND_MAX:
             held.append((event_id, frame))
         else:
@@ -108,7 +111,8 @@ class Listener:
         self._held[channel] = []
 
     def release(self, channel: str, *, after: EventId) -> None:
-        """Queue the events held that the log did not have."""
+        """Queue the events held that the log did not have; from now on only later ones count."""
+        self._after[channel] = after
         for event_id, frame in self._held.pop(channel, []):
             if event_id > after:
                 self.push(frame)
@@ -142,7 +146,7 @@ class Hub:
         listener.hold(channel)
         self._by_id[id(listener)] = listener
         self._listeners.setdefault(channel, set()).add(id(listener))
-        last: EventId = (0, 0)
+        last: EventId = BEFORE_ALL
         is_whole = True
         try:
             await self._listen(channel)

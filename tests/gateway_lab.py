@@ -1,5 +1,6 @@
 """A gateway over databases of a test's own: in this process by its ASGI interface, or as the process that it is."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -34,6 +35,7 @@ ISSUER: Final = "https://gateway.test"
 NOWHERE: Final = "redis://127.0.0.1:1/0"
 UNLIMITED_PER_S: Final = 1e6
 STOP_SECONDS: Final = 15.0
+VIEW_LOOKS_MAX: Final = 400
 
 Client = AsyncTestClient[Litestar]
 
@@ -99,9 +101,17 @@ async def client_of(lab: Lab) -> AsyncIterator[tuple[Client, Gateway]]:
     """Run a gateway in this process and lend a client."""
     gateway = make_gateway(lab.config, FLEET)
     async with AsyncTestClient(make_app(gateway)) as client:
-        await gateway.revocations.refresh()
-        await gateway.view.refresh()
         yield client, gateway
+
+
+async def refreshed(gateway: Gateway) -> None:
+    """Wait until the gateway's own loop has read the fleet anew."""
+    asked_ms = gateway.clock()
+    for _ in range(VIEW_LOOKS_MAX):
+        if (gateway.view.as_of_ms or 0) > asked_ms:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the view must be read again")
 
 
 async def signed_in(client: Client, email: str) -> dict[str, str]:

@@ -24,6 +24,8 @@ SIGN_IN_SECONDS_MAX: Final = 10.0
 RECHECK_SECONDS: Final = 0.5
 SEND_SECONDS_MAX: Final = 10.0
 """A frame that the client's host does not take for this long: the client is as good as gone."""
+CLOSE_SECONDS_MAX: Final = 30.0
+"""How long a client that does not read is waited for, so that it may still learn why it was dropped."""
 MESSAGE_BYTES_MAX: Final = 8_192
 
 BAD_MESSAGE: Final = 4400
@@ -89,8 +91,8 @@ async def live(socket: AnySocket, gateway: Parts) -> None:
         await _send(socket, {"type": "ready", "heartbeat_seconds": HEARTBEAT_SECONDS})
         await _converse(socket, gateway, listener, caller)
     except _ClosedError as error:
-        with suppress(WebSocketDisconnect, OSError):
-            await asyncio.wait_for(socket.close(code=error.code, reason=error.reason), 1.0)
+        with suppress(WebSocketDisconnect, OSError, TimeoutError):
+            await asyncio.wait_for(socket.close(code=error.code, reason=error.reason), CLOSE_SECONDS_MAX)
     except (WebSocketDisconnect, TimeoutError):
         return
     finally:

@@ -17,7 +17,7 @@ from hcp.model.ledger import AuditEvent
 from hcp.model.orders import OperatorOrder, OrderAction
 from hcp.model.workloads import WorkloadEvent, WorkloadEventType
 from hcp.stack import StackAddresses
-from tests.gateway_lab import Lab, body_of, client_of, gateway_lab, gateway_process, keyed, signed_in
+from tests.gateway_lab import Lab, body_of, client_of, gateway_lab, gateway_process, keyed, refreshed, signed_in
 
 pytestmark = pytest.mark.services
 
@@ -183,7 +183,7 @@ async def test_the_view_follows_reports_and_route_answers_from_it(lab: Lab) -> N
                 "insert into market_prices values ('tx-north', 'gpu_rental', 'h100', 2.5, 'usd_per_gpu_hour', now(), "
                 "3600000, now(), 'test', now(), 0, 1)"
             )
-        await gateway.view.refresh()
+        await refreshed(gateway)
         after = (await client.post("/api/v1/route", json=body_of(), headers=headers)).json()
         dear = body_of(price_usd_micros_per_device_hour_max=1_000_000)
         too_dear = (await client.post("/api/v1/route", json=dear, headers=headers)).json()
