@@ -11,6 +11,7 @@ from psycopg import sql
 
 from hcp.stack import StackAddresses
 from sinks.timescale.asking import Question
+from sinks.timescale.maintenance import maintain
 from sinks.timescale.migrations import migrate
 from tests.sink_process import Database, fresh_database
 from tests.telemetry_rows import Tick, insert_ticks
@@ -219,7 +220,10 @@ def test_a_writer_stores_and_maintains_but_owns_nothing(database: Database) -> N
     with psycopg.connect(dsn, autocommit=True) as writer:
         insert_ticks(writer, Tick(at=NOON, powers=(1.0,)), Tick(at=NOON, powers=(1.0,)))
         writer.execute("create temporary table stage (like asic_telemetry)")
-        assert writer.execute("select * from retire_chunks('180 days')").fetchall() == []
+        insert_ticks(writer, Tick(at=NOON + 5 * MINUTE, powers=(1.0,)))
+        assert maintain(dsn).settled_rows == 1
+        insert_ticks(writer, Tick(at=NOON + timedelta(seconds=1), powers=(3.0,)))
+        assert maintain(dsn).late_minutes == 1
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             writer.execute("drop table asic_telemetry")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
