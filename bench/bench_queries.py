@@ -152,8 +152,8 @@ def questions(fleet: Fleet) -> tuple[Ask, ...]:
         Ask(
             name="last 24 h by minute, one facility",
             goal_ms=45,
-            words="select time, sum(device_count), sum(power_watts) from clusters_1min where facility_id = %(of)s "
-            "and time >= %(since)s group by 1 order by 1",
+            words="select time, device_count, power_watts from facilities_1min where facility_id = %(of)s "
+            "and time >= %(since)s order by 1",
             raw="select minute, sum(watts) from raw_minutes where facility_id = %(of)s "
             "and minute >= %(since)s group by 1",
             of=sites,
@@ -162,8 +162,8 @@ def questions(fleet: Fleet) -> tuple[Ask, ...]:
         Ask(
             name="30 days by hour, one facility",
             goal_ms=180,
-            words="select time, sum(device_count), sum(power_watts) from clusters_1h where facility_id = %(of)s "
-            "and time >= %(since)s group by 1 order by 1",
+            words="select time, device_count, power_watts from facilities_1h where facility_id = %(of)s "
+            "and time >= %(since)s order by 1",
             raw="select time_bucket('1 hour', minute), sum(watts) from raw_minutes where facility_id = %(of)s "
             "and minute >= %(since)s group by 1",
             of=sites,

@@ -21,7 +21,8 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 SPACE = UUID(int=6)
 VIEWS = (
-    "metrics", "metrics_1min", "metrics_1h", "clusters_1min", "clusters_1h", "device_latest", "fleet_state_now",
+    "metrics", "metrics_1min", "metrics_1h", "clusters_1min", "clusters_1h", "facilities_1min", "facilities_1h",
+    "device_latest", "fleet_state_now",
     "profitability_by_class", "switch_events", "switch_latency_1h", "revenue_by_facility_1h", "workload_timeline",
 )  # fmt: skip
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -113,6 +114,28 @@ def test_the_latest_reading_of_each_device_stays_when_it_falls_silent(
         ("tx-north.asic-1/00/000", NOON + HOUR, "mining", 3_000.0, "asic"),
         ("tx-north.asic-1/00/001", NOON, "sleep", None, "asic"),
     ]
+
+
+@pytest.mark.parametrize("length", ["1min", "1h"])
+def test_a_facility_is_the_sum_of_its_clusters(database: Database, writer: psycopg.Connection, length: str) -> None:
+    """In every column that adds up; clusters and shards of different pace included."""
+    insert_ticks(
+        writer,
+        Tick(at=NOON, powers=(3_000.0, None)),
+        Tick(at=NOON + MINUTE / 2, powers=(1_000.0,)),
+        Tick(at=NOON, powers=(500.0,), shard="tx-north.asic-2/00", mode="sleep"),
+        Tick(at=NOON, powers=(None,), shard="tx-north.asic-2/01", mode="idle"),
+    )
+    names = (
+        "device_count", "mining_device_count", "mining_eco_device_count", "ai_inference_device_count",
+        "idle_device_count", "sleep_device_count", "power_watts", "hash_rate_th_per_s", "hash_rate_mh_per_s",
+        "tokens_per_s", "reading_count",
+    )  # fmt: skip
+    sums = ", ".join(f"sum({name})::double precision as {name}" for name in names)
+    (added,) = database.ask(f"select time, facility_id, {sums} from clusters_{length} group by 1, 2")  # noqa: S608
+    (row,) = database.ask(f"select * from facilities_{length}")  # noqa: S608  # the names above
+    assert row == added
+    assert (row["device_count"], row["power_watts"], row["tokens_per_s"]) == (3.5, 3_500.0, None)
 
 
 def test_switch_latency_is_of_committed_switches_by_hour(database: Database, writer: psycopg.Connection) -> None:
