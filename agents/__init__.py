@@ -2,4 +2,4 @@
 
 from typing import Final
 
-AGENTS: Final = ("optimizer", "fleet_monitor", "orchestrator", "resources", "regret")
+AGENTS: Final = ("optimizer", "fleet_monitor", "orchestrator", "resources", "regret", "router", "billing")

@@ -7,7 +7,7 @@ from typing import Final
 import faust
 import uvloop
 
-from agents import fleet_monitor, optimizer, orchestrator, regret, resources
+from agents import billing, fleet_monitor, optimizer, orchestrator, regret, resources, router
 from agents.app import make_app
 from agents.deps import Deps
 from hcp.errors import BrokerError, SettingsError
@@ -23,6 +23,8 @@ REGISTER: Final[dict[str, Callable[[faust.App, Deps], None]]] = {
     "orchestrator": orchestrator.register,
     "resources": resources.register,
     "regret": regret.register,
+    "router": router.register,
+    "billing": billing.register,
 }
 
 
