@@ -113,6 +113,10 @@ def _on_recursion(request: Request[Any, Any, Any], _error: RecursionError) -> Re
     return _answer(request, ProblemError(400, "too_deep", "body must be nested less deeply"))
 
 
+def _on_unicode(request: Request[Any, Any, Any], _error: UnicodeError) -> Response[bytes]:
+    return _answer(request, ProblemError(400, "not_utf8", "body and parameters must be UTF-8, were not"))
+
+
 def _on_store(request: Request[Any, Any, Any], error: StoreUnavailableError) -> Response[bytes]:
     _log.warning("store_unavailable", path=request.url.path, error=str(error))
     away = ProblemError(
@@ -135,6 +139,7 @@ HANDLERS: Final[ExceptionHandlersMap] = {
     ProblemError: _on_problem,
     HTTPException: _on_http,
     RecursionError: _on_recursion,
+    UnicodeError: _on_unicode,
     StoreUnavailableError: _on_store,
     Exception: _on_any,
 }

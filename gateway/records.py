@@ -8,7 +8,7 @@ from msgspec import Meta
 from gateway.principals import Kind, Role
 from hcp.model.devices import DeviceMode, DeviceState
 from hcp.model.types import NAME_PATTERN
-from hcp.model.workloads import WorkloadType
+from hcp.model.workloads import WorkloadStatus, WorkloadType
 
 DEVICES_MAX: Final = 512
 RUN_SECONDS_MAX: Final = 30 * 24 * 3_600
@@ -34,6 +34,9 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     run_seconds_max: Annotated[
         int, Meta(ge=1, le=RUN_SECONDS_MAX, description="Longest run, which reserves its cost.", examples=[3600])
     ] = 3_600
+    checkpoint_seconds: (
+        Annotated[int, Meta(ge=1, le=RUN_SECONDS_MAX, description="How often its work is saved; null: never.")] | None
+    ) = None
     price_usd_micros_per_device_hour_max: Annotated[
         int,
         Meta(ge=1, le=PRICE_USD_MICROS_MAX, description="Dearest price taken, micro-dollars.", examples=[4_000_000]),
@@ -58,7 +61,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     workload_type: WorkloadType
     priority: int
     requirements: Requirements
-    status: str
+    status: WorkloadStatus
     status_reason: str
     facility_id: str | None
     queue_position: int | None

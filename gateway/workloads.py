@@ -16,7 +16,7 @@ from gateway.quotas import FINISHED, locked_quota, reserved_usd_micros
 from gateway.records import Requirements, Submission, Workload, WorkloadPage
 from hcp.model.ids import id_from_content
 from hcp.model.units import EpochMs
-from hcp.model.workloads import WorkloadEvent, WorkloadEventType, WorkloadType
+from hcp.model.workloads import WorkloadEvent, WorkloadEventType, WorkloadStatus, WorkloadType
 
 _MS: Final = "(extract(epoch from {0}) * 1000)::bigint as {0}_ms"
 _TIMES: Final = ", ".join(
@@ -71,7 +71,7 @@ class Submitted:
 class Wanted:
     """Which workloads a list shall hold, in which order."""
 
-    status: str | None
+    status: WorkloadStatus | None
     workload_type: WorkloadType | None
     sort: str
     cursor: str | None
@@ -188,6 +188,9 @@ def event_of(
         facility_id=requirements.facility_id,
         reason=reason,
         observed_at_ms=at_ms,
+        price_usd_micros_per_device_hour_max=requirements.price_usd_micros_per_device_hour_max,
+        run_seconds_max=requirements.run_seconds_max,
+        checkpoint_seconds=requirements.checkpoint_seconds,
     )
 
 

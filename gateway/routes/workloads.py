@@ -28,10 +28,9 @@ from gateway.routes.shared import (
 )
 from gateway.routing import route_of
 from hcp.model.facilities import Fleet
-from hcp.model.workloads import WorkloadType
+from hcp.model.workloads import WorkloadStatus, WorkloadType
 
 EVENTS_MAX: Final = 1_000
-STATUSES: Final = "^(created|queued|placed|starting|running|preempting|preempted|completed|failed|cancelled)$"
 _EVENTS: Final = (
     "select event_id::text, event_type, facility_id, reason, (extract(epoch from observed_at) * 1000)::bigint "
     "as observed_at_ms from workload_events where workload_id = %s order by observed_at, kafka_offset limit %s"
@@ -99,9 +98,7 @@ def _require_known(submission: Submission, fleet: Fleet) -> None:
 async def list_all(
     request: AnyRequest,
     gateway: Parts,
-    status: Annotated[
-        str | None, QueryParameter(name="status", pattern=STATUSES, description="Only in this status.")
-    ] = None,
+    status: Annotated[WorkloadStatus | None, QueryParameter(name="status", description="Only in this status.")] = None,
     workload_type: Annotated[
         WorkloadType | None, QueryParameter(name="workload_type", description="Only this type.")
     ] = None,

@@ -180,7 +180,9 @@ async def test_the_view_follows_reports_and_route_answers_from_it(lab: Lab) -> N
         _report(lab, index=0, mode="mining", offset=9, reporter="fleet_monitor")
         with psycopg.connect(lab.analytics.dsn) as sink:
             sink.execute(
-                "insert into market_prices values ('tx-north', 'gpu_rental', 'h100', 2.5, 'usd_per_gpu_hour', now(), "
+                "insert into market_prices (facility_id, series, instrument, value, unit, interval_start, interval_ms, "
+                "observed_at, source, recorded_at, kafka_partition, kafka_offset) "
+                "values ('tx-north', 'gpu_rental', 'h100', 2.5, 'usd_per_gpu_hour', now(), "
                 "3600000, now(), 'test', now(), 0, 1)"
             )
         await refreshed(gateway)
@@ -206,7 +208,10 @@ async def test_bills_add_up_and_prove_themselves(lab: Lab) -> None:
         with psycopg.connect(lab.analytics.dsn) as sink:
             for offset in range(3):
                 sink.execute(
-                    "insert into billing_usage values (%s, %s, %s, 'tx-north', 'h100', now(), now(), 60, 3600000, "
+                    "insert into billing_usage (usage_id, workload_id, customer_id, facility_id, device_class, "
+                    "interval_start, interval_end, device_seconds, price_usd_micros_per_device_hour, "
+                    "amount_usd_micros, observed_at, recorded_at, kafka_partition, kafka_offset) "
+                    "values (%s, %s, %s, 'tx-north', 'h100', now(), now(), 60, 3600000, "
                     "60000, now(), now(), 0, %s)",
                     (str(uuid4()), workload, customer, offset),
                 )
