@@ -149,11 +149,14 @@ class Sink:
         self._is_held = self._is_revoked = False
         self._outage = _Outage()
         self._producer = RecordProducer(bootstrap=settings.kafka_bootstrap, produced_by=f"sink.{name}")
+        member = f"sink-{name}-{settings.instance}-{place}"
+        is_named = "instance" in settings.model_fields_set  # two that nobody named must not be taken for one
         self._consumer = BatchConsumer(
             bootstrap=settings.kafka_bootstrap,
             group=f"hcp-sink-{name}",
             topics=topics,
-            client_id=f"sink-{name}-{settings.instance}-{place}",
+            client_id=member,
+            instance_id=member if is_named else None,
             queue_bytes_max=QUEUE_BYTES_MAX,
             assignment="roundrobin",  # four partitions carry the fleet's ASICs, and all lie in the lower half
             on_assigned=lambda _: self._hold(),

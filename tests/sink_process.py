@@ -96,6 +96,15 @@ class SinkProcess:
         """Whether its log has these words."""
         return words in self.log.read_text(encoding="utf-8")
 
+    def times_said(self, words: str) -> int:
+        """Count the lines of its log that have these words."""
+        return sum(words in line for line in self.log.read_text(encoding="utf-8").splitlines())
+
+    def memory_peak_bytes(self) -> int:
+        """Return the most memory it has had resident so far."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) * 1_024 for line in lines if line.startswith("VmHWM:"))
+
     def wait_said(self, words: str) -> None:
         """Wait for these words; fail at once when the process has ended."""
 
@@ -107,18 +116,28 @@ class SinkProcess:
 
 
 @contextmanager
-def sink_process(services: StackAddresses, database: Database, folder: Path, *topics: str) -> Iterator[SinkProcess]:
+def sink_process(
+    services: StackAddresses,
+    database: Database,
+    folder: Path,
+    *topics: str,
+    options: tuple[str, ...] = (),
+    instance: str | None = None,
+) -> Iterator[SinkProcess]:
     """Run the sink for the length of a `with` block; SIGTERM must end it with 0 unless the test killed it."""
     log = folder / f"sink-{uuid4().hex}.log"
     argv = [sys.executable, "-m", "hcp", "sink", "timescale"]
     for topic in topics:
         argv += ["--topic", topic]
+    argv += options
     env = {
         "PATH": "/usr/bin:/bin",
         "HCP_KAFKA_BOOTSTRAP": services.kafka_bootstrap,
         "HCP_TIMESCALE_DSN": database.dsn,
         "HCP_LOG_FORMAT": "json",
     }
+    if instance is not None:
+        env["HCP_INSTANCE"] = instance
     with log.open("wb") as stream:
         process = subprocess.Popen(argv, env=env, cwd=ROOT, stdout=stream, stderr=stream)
     try:

@@ -37,6 +37,7 @@ class BatchConsumer:
         group: str,
         topics: Iterable[str],
         client_id: str = "hcp",
+        instance_id: str | None = None,
         session_timeout_ms: int = SESSION_MS,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
         assignment: Literal["range", "roundrobin"] = "range",
@@ -44,6 +45,9 @@ class BatchConsumer:
         on_revoked: OnPartitions | None = None,
     ) -> None:
         """Join `group`, each member of which must name the same `assignment`.
+
+        Who comes back with the same `instance_id`, no two members at a time, takes its partitions over at once instead
+        of after `session_timeout_ms`; for as long nobody else is given them.
 
         "range" gives one member the same partitions of every topic; "roundrobin" spreads each topic's evenly, and
         neighbouring ones apart. `on_assigned` may `seek` or `hold`, and runs inside `poll`, as `on_revoked` does.
@@ -58,6 +62,7 @@ class BatchConsumer:
                 "bootstrap.servers": bootstrap,
                 "group.id": group,
                 "client.id": client_id,
+                **({} if instance_id is None else {"group.instance.id": instance_id}),
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "session.timeout.ms": session_timeout_ms,
