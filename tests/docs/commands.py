@@ -239,6 +239,16 @@ def _export(arguments: Sequence[str], _is_whole: bool) -> None:  # noqa: FBT001 
     _check_environment(arguments)
 
 
+def _curl(arguments: Sequence[str], _is_whole: bool) -> None:  # noqa: FBT001  # as every kind
+    if not any(each.startswith("$URL/api/v1/") for each in arguments):
+        raise DocumentedCommandError(f"curl must be given an address of the gateway, $URL/api/v1/..., was {arguments}")
+
+
+def _jq(arguments: Sequence[str], _is_whole: bool) -> None:  # noqa: FBT001  # as every kind
+    if re.fullmatch(r"-r \.\w+", " ".join(arguments)) is None:
+        raise DocumentedCommandError(f"jq must be given `-r .field`, was {arguments}")
+
+
 _KINDS: Final[Mapping[str, Callable[[Sequence[str], bool], None]]] = {
     "hcp": _hcp,
     "make": _make,
@@ -247,4 +257,6 @@ _KINDS: Final[Mapping[str, Callable[[Sequence[str], bool], None]]] = {
     "cd": _one_word,
     "eval": _one_word,  # of what `$(...)` prints, which was checked by itself
     "export": _export,
+    "curl": _curl,  # tests/integration/test_gateway_page.py runs them
+    "jq": _jq,
 }
