@@ -10,7 +10,7 @@ from typing import Final
 from backtest.plots import site_figure
 from backtest.results import FLEET, BacktestResult, ResultRow
 from backtest.series import PolicyMoves
-from backtest.wording import COLUMNS, cells, hours_cells, hours_titles, method_words
+from backtest.wording import COLUMNS, OVER_CAP_NOTE, cells, hours_cells, hours_titles, is_over_cap, method_words
 
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1280px; padding: 0 1rem; color: #1b1f24; }
@@ -82,9 +82,11 @@ def _head(head: ReportHead) -> str:
     )
 
 
-def _tables(rows: Sequence[ResultRow]) -> tuple[str, str, str]:
+def _tables(rows: Sequence[ResultRow]) -> tuple[str, ...]:
+    note = f"<p>{escape(OVER_CAP_NOTE)}.</p>" if any(is_over_cap(row) for row in rows) else ""
     return (
         _table(rows, [column.title for column in COLUMNS], [cells(row) for row in rows]),
+        note,
         "<p>Device-hours in each mode, and hours in which the site drew more than its power cap:</p>",
         _table(rows, hours_titles(rows), [hours_cells(row, rows) for row in rows]),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from backtest.accounting import ClassAccount, ramp_mw_per_minute_max, settle
 from backtest.engine import BacktestRun
 from backtest.series import DAY_MS, ClassSeries, FloatArray, IntArray
-from backtest.yardsticks import Method, Plan, best_fixed, hindsight, hours_over_cap
+from backtest.yardsticks import Method, Plan, SitePower, best_fixed, hindsight, hours_over_cap
 from hcp.model.devices import DeviceMode
 from hcp.model.facilities import Facility, Fleet
 from hcp.model.units import MS_PER_MINUTE
@@ -134,9 +134,11 @@ def evaluate(run: BacktestRun, *, fleet: Fleet, policies: Sequence[str]) -> Back
 def _site(
     run: BacktestRun, *, facility: Facility, classes: tuple[ClassSeries, ...], policies: Sequence[str]
 ) -> SiteResult:
-    cap_kw = facility.power_cap_mw * _KW_PER_MW
-    best = hindsight(classes, power_cap_kw=cap_kw)
-    fixed = best_fixed(classes, power_cap_kw=cap_kw)
+    power = SitePower(
+        cap_kw=facility.power_cap_mw * _KW_PER_MW, ramp_kw_per_minute=facility.ramp_mw_per_minute * _KW_PER_MW
+    )
+    best = hindsight(classes, power=power)
+    fixed = best_fixed(classes, power=power)
     by_key = {(each.policy, each.facility_id, each.device_class): each.moves for each in run.moves}
     accounts: dict[str, tuple[ClassAccount, ...]] = {}
     rows: list[ResultRow] = []

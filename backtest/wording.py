@@ -9,6 +9,8 @@ from backtest.yardsticks import Method
 from hcp.model.devices import DeviceMode
 
 UNKNOWN: Final = "–"  # noqa: RUF001  # an en dash, as typeset
+OVER_CAP: Final = "†"
+OVER_CAP_NOTE: Final = f"{OVER_CAP} drew more than a site's power cap for a time, so its shares say nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,15 @@ def _number(value: float | None, form: str) -> str:
     return UNKNOWN if value is None else format(value, form)
 
 
+def _share(row: ResultRow, ratio: float | None, form: str) -> str:
+    return _number(ratio, form) + (OVER_CAP if is_over_cap(row) else "")
+
+
+def is_over_cap(row: ResultRow) -> bool:
+    """Say whether the row is of someone who drew more than was allowed."""
+    return row.over_cap_hours > 0.0
+
+
 def _dwell(minutes: float | None) -> str:
     if minutes is None:
         return UNKNOWN
@@ -33,8 +44,8 @@ COLUMNS: Final = (
     Column(title="facility", cell=lambda row: row.facility_id),
     Column(title="policy", cell=lambda row: row.contender),
     Column(title="profit USD", cell=lambda row: _number(row.profit_usd, ",.0f")),
-    Column(title="of hindsight", cell=lambda row: _number(row.hindsight_ratio, ".2%")),
-    Column(title="of the gap", cell=lambda row: _number(row.gap_ratio, ".1%")),
+    Column(title="of hindsight", cell=lambda row: _share(row, row.hindsight_ratio, ".2%")),
+    Column(title="of the gap", cell=lambda row: _share(row, row.gap_ratio, ".1%")),
     Column(title="switches", cell=lambda row: _number(row.switch_count, ",d")),
     Column(title="per device-day", cell=lambda row: _number(row.switches_per_device_day, ".3f")),
     Column(title="curtailed MWh", cell=lambda row: _number(row.curtailed_mwh, ",.0f")),
@@ -72,5 +83,5 @@ def _modes(rows: Sequence[ResultRow]) -> list[DeviceMode]:
 def method_words(method: Method) -> str:
     """Say how hindsight was found."""
     if method == "dp":
-        return "dynamic programming for each class, exact; the site's power cap does not bind"
-    return "the power cap binds: linear programme over device counts, in windows of 28 days"
+        return "dynamic programming for each class, exact; neither power cap nor ramp limit of the site binds"
+    return "power cap or ramp limit binds: linear programme over device counts, in windows of 28 days"

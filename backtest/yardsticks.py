@@ -1,5 +1,6 @@
 """What policies are measured against: the hindsight optimum and the best fixed choice of a site, by one accounting."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,6 +11,8 @@ import numpy as np
 from backtest.coupled import SiteClass, solve_site
 from backtest.hindsight import best_path
 from backtest.series import DAY_MS, ClassSeries, FloatArray
+from hcp.model.units import MS_PER_MINUTE
+from streams.site_limits import RAMP_BURST_MS
 
 Method = Literal["dp", "lp"]
 WINDOW_MS: Final = 28 * DAY_MS
@@ -17,6 +20,21 @@ WINDOW_MS: Final = 28 * DAY_MS
 
 What is lost is what foresight across the window's edge would have earned, at most a few switches a window.
 """
+_SLACK: Final = 1e-9
+"""Relative; sums of many devices' draws must not miss a limit by their last bits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SitePower:
+    """What a site may draw.
+
+    Attributes:
+        cap_kw: At most, at any time.
+        ramp_kw_per_minute: How fast it may be raised, with the burst that the policies are allowed; lowered at once.
+    """
+
+    cap_kw: float
+    ramp_kw_per_minute: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,7 +46,7 @@ class Plan:
         profit_usd: For each class, of all its devices in each interval, switch costs deducted, [T].
         switch_count: For each class, intervals begun with a switch.
         moved_count: For each class, devices moved.
-        method: "dp" exact for each class by itself; "lp" a linear programme by windows, since the cap binds.
+        method: "dp" exact for each class by itself; "lp" a linear programme by windows, since cap or ramp binds.
     """
 
     counts: tuple[FloatArray, ...]
@@ -43,30 +61,43 @@ class Plan:
         return float(sum(profit.sum() for profit in self.profit_usd))
 
 
-def hindsight(classes: Sequence[ClassSeries], *, power_cap_kw: float) -> Plan:
-    """Return the plan that earns most with every price known; minimum times and ramp limit are not asked of it.
+def hindsight(classes: Sequence[ClassSeries], *, power: SitePower) -> Plan:
+    """Return the plan that earns most with every price known, within the site's limits; minimum times are not asked.
 
     Args:
         classes: All classes of one site.
-        power_cap_kw: Of the site; kept where all classes have the same intervals.
+        power: Of the site. The ramp is asked for where all classes have the same intervals.
     """
     costs = [each.switch_cost_usd() for each in classes]
     alone = [_best_counts(each, cost) for each, cost in zip(classes, costs, strict=True)]
-    if _is_within(classes, alone, power_cap_kw):
+    if _is_within(classes, alone, power):
         return _plan(classes, alone, costs, method="dp")
-    capped = _capped_counts(classes, costs, power_cap_kw=power_cap_kw)
-    return _plan(classes, capped, costs, method="lp")
+    return _plan(classes, _limited_counts(classes, costs, power=power), costs, method="lp")
 
 
-def best_fixed(classes: Sequence[ClassSeries], *, power_cap_kw: float) -> Plan:
-    """Return the best single mode of each class kept throughout; where the cap forbids it, the best fixed mix."""
+def best_fixed(classes: Sequence[ClassSeries], *, power: SitePower) -> Plan:
+    """Return the best single mode of each class kept throughout; where cap or ramp forbids it, the best fixed mix."""
     costs = [each.switch_cost_usd() for each in classes]
     fixed = [_fixed_counts(each, cost) for each, cost in zip(classes, costs, strict=True)]
     method: Method = "dp"
-    if not _is_within(classes, fixed, power_cap_kw):
-        fixed = _fixed_mix(classes, costs, power_cap_kw=power_cap_kw)
+    if not _is_within(classes, fixed, power):
+        fixed = _fixed_mix(classes, costs, power=power)
         method = "lp"
     return _plan(classes, fixed, costs, method=method)
+
+
+def ramp_kw(series: ClassSeries, *, kw_per_minute: float) -> FloatArray:
+    """Return by how much a site's mean power may exceed that of the interval before, [T], in kW.
+
+    It is the most that the token bucket of `streams.site_limits` lets any policy do, so that hindsight is held to the
+    ramp and yet nobody who keeps it can be better. The bucket lets power rise from a moment to a later one by its burst
+    and the rate times the minutes between; the mean of that over an interval and the one before is the burst and the
+    rate times the time between their middles. Power before the first interval stood still.
+    """
+    starts = series.starts_ms.astype(np.float64)
+    middles = starts + series.interval_ms / 2.0
+    between_ms = np.diff(middles, prepend=starts[:1])
+    return np.asarray(kw_per_minute * (between_ms + RAMP_BURST_MS) / MS_PER_MINUTE)
 
 
 def hours_over_cap(classes: Sequence[ClassSeries], counts: Sequence[FloatArray], *, power_cap_kw: float) -> float:
@@ -101,14 +132,29 @@ def _fixed_counts(series: ClassSeries, cost: FloatArray) -> FloatArray:
     return counts
 
 
-def _is_within(classes: Sequence[ClassSeries], counts: Sequence[FloatArray], power_cap_kw: float) -> bool:
-    return hours_over_cap(classes, counts, power_cap_kw=power_cap_kw) == 0.0
+def _is_within(classes: Sequence[ClassSeries], counts: Sequence[FloatArray], power: SitePower) -> bool:
+    if hours_over_cap(classes, counts, power_cap_kw=power.cap_kw) > 0.0:
+        return False
+    if math.isinf(power.ramp_kw_per_minute) or not _is_aligned(classes):
+        return True
+    return bool((_rises_kw(classes, counts) <= _ramp_kw(classes, power) * (1.0 + _SLACK)).all())
 
 
-def _capped_counts(
-    classes: Sequence[ClassSeries], costs: Sequence[FloatArray], *, power_cap_kw: float
+def _rises_kw(classes: Sequence[ClassSeries], counts: Sequence[FloatArray]) -> FloatArray:
+    drawn = np.sum([planned @ each.power_kw for each, planned in zip(classes, counts, strict=True)], axis=0)
+    before = float(sum(each.initial_counts @ each.power_kw for each in classes))
+    return np.asarray(np.diff(drawn, prepend=before))
+
+
+def _ramp_kw(classes: Sequence[ClassSeries], power: SitePower) -> FloatArray:
+    return ramp_kw(classes[0], kw_per_minute=power.ramp_kw_per_minute)
+
+
+def _limited_counts(
+    classes: Sequence[ClassSeries], costs: Sequence[FloatArray], *, power: SitePower
 ) -> list[FloatArray]:
     _check_aligned(classes)
+    ramp = _ramp_kw(classes, power)
     initial = [each.initial_counts for each in classes]
     parts: list[list[FloatArray]] = [[] for _ in classes]
     for first, last in _windows(classes[0]):
@@ -116,7 +162,9 @@ def _capped_counts(
             _site_class(each, cost, first=first, last=last, counts=counts)
             for each, cost, counts in zip(classes, costs, initial, strict=True)
         ]
-        optimum = solve_site(site, cap_kw=np.full(last - first, power_cap_kw))
+        optimum = solve_site(
+            site, cap_kw=np.full(last - first, power.cap_kw), ramp_kw=ramp[first:last], is_ramp_down_free=True
+        )
         for part, planned in zip(parts, optimum.counts, strict=True):
             part.append(planned)
         # The solver's rounding must not add devices from window to window.
@@ -125,6 +173,10 @@ def _capped_counts(
             for each, planned in zip(classes, optimum.counts, strict=True)
         ]
     return [np.concatenate(part) for part in parts]
+
+
+def _is_aligned(classes: Sequence[ClassSeries]) -> bool:
+    return all(np.array_equal(each.starts_ms, classes[0].starts_ms) for each in classes[1:])
 
 
 def _check_aligned(classes: Sequence[ClassSeries]) -> None:
@@ -160,8 +212,9 @@ def _site_class(series: ClassSeries, cost: FloatArray, *, first: int, last: int,
     )
 
 
-def _fixed_mix(classes: Sequence[ClassSeries], costs: Sequence[FloatArray], *, power_cap_kw: float) -> list[FloatArray]:
+def _fixed_mix(classes: Sequence[ClassSeries], costs: Sequence[FloatArray], *, power: SitePower) -> list[FloatArray]:
     """Return the best mix of modes kept throughout: the site's programme with all intervals as one."""
+    _check_aligned(classes)
     site = [
         SiteClass(
             profit_usd=each.profit_usd.sum(axis=0, keepdims=True),
@@ -171,7 +224,9 @@ def _fixed_mix(classes: Sequence[ClassSeries], costs: Sequence[FloatArray], *, p
         )
         for each, cost in zip(classes, costs, strict=True)
     ]
-    optimum = solve_site(site, cap_kw=np.array([power_cap_kw]))
+    optimum = solve_site(
+        site, cap_kw=np.array([power.cap_kw]), ramp_kw=_ramp_kw(classes, power)[:1], is_ramp_down_free=True
+    )
     return [
         np.repeat(planned, len(each.profit_usd), axis=0) for each, planned in zip(classes, optimum.counts, strict=True)
     ]

@@ -18,7 +18,15 @@ from backtest.engine import BacktestRun, run_backtest
 from backtest.history import History, open_history, prices_of
 from backtest.report import ReportHead, write_report
 from backtest.results import BacktestResult, evaluate
-from backtest.wording import COLUMNS, cells, hours_cells, hours_titles, method_words
+from backtest.wording import (
+    COLUMNS,
+    OVER_CAP_NOTE,
+    cells,
+    hours_cells,
+    hours_titles,
+    is_over_cap,
+    method_words,
+)
 from hcp.clock import wall_ms
 from hcp.errors import MarketDataError, SettingsError
 from hcp.fleet import load_fleet
@@ -219,6 +227,8 @@ def _print(result: BacktestResult) -> None:
         table.add_row(*cells(row), style=style)
         hours.add_row(*hours_cells(row, result.rows), style=style)
     console.print(table)
+    if any(is_over_cap(row) for row in result.rows):
+        console.print(OVER_CAP_NOTE)
     console.print()
     console.print(hours)
     console.print()
