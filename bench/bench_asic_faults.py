@@ -158,11 +158,16 @@ async def _bench(redis_url: str, trials: int) -> None:
     await redis.aclose()
 
 
-def main() -> None:
-    """Start a stack, prove, print the tables."""
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line may say."""
     top = argparse.ArgumentParser(description=__doc__)
     top.add_argument("--trials", type=int, default=100, help="miners for each crash and fault")
-    given = top.parse_args()
+    return top
+
+
+def main() -> None:
+    """Start a stack, prove, print the tables."""
+    given = parser().parse_args()
     show(machine())
     with bench_stack("bench-asic-faults") as addresses:
         uvloop.run(_bench(addresses.redis_url, given.trials))

@@ -264,11 +264,16 @@ def report_cost(connection: psycopg.Connection) -> None:
     show(shown)
 
 
-def main() -> None:
-    """Fill, settle, ask, print."""
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line may say."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--rows", type=int, default=10_000_000, help="readings of devices; 100,000,000 for the record")
-    rows = made.parse_args().rows
+    return made
+
+
+def main() -> None:
+    """Fill, settle, ask, print."""
+    rows = parser().parse_args().rows
     fleet = load_fleet(ROOT / "fleet.toml")
     folder = ROOT / ".hcp" / "stacks" / "bench-queries"
     show(machine())

@@ -35,7 +35,7 @@ class Ready(msgspec.Struct, frozen=True):
 
 def main() -> int:
     """Run a farm; 2 and one line on standard error when it cannot be."""
-    given = _parser().parse_args()
+    given = parser().parse_args()
     options = FarmOptions(
         family=Family(given.family),
         first=given.first,
@@ -94,17 +94,18 @@ def _read_stdin(stopping: asyncio.Event) -> None:
             stopping.set()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m simulators.asic", description=__doc__)
-    parser.add_argument("--family", choices=tuple(Family), required=True)
-    parser.add_argument("--first", default="127.1.0.1", help="address of the first miner, 127.x.y.z")
-    parser.add_argument("--count", type=int, default=1, help="how many, 1 to 5,000")
-    parser.add_argument("--ramp-ms", type=int, default=RAMP_MS, help="from standing still to full power")
-    parser.add_argument("--down-ms", type=int, default=DOWN_MS, help="from full power to standing still")
-    parser.add_argument("--fault", type=parse_fault, action="append", default=[], help="kind[:times[:ms]], of each")
-    parser.add_argument("--control-port", type=int, default=0, help="0 takes a free one, printed when ready")
-    parser.add_argument("--until-stdin-closes", action="store_true", help="end with the parent, however that ends")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line may say."""
+    made = argparse.ArgumentParser(prog="python -m simulators.asic", description=__doc__)
+    made.add_argument("--family", choices=tuple(Family), required=True)
+    made.add_argument("--first", default="127.1.0.1", help="address of the first miner, 127.x.y.z")
+    made.add_argument("--count", type=int, default=1, help="how many, 1 to 5,000")
+    made.add_argument("--ramp-ms", type=int, default=RAMP_MS, help="from standing still to full power")
+    made.add_argument("--down-ms", type=int, default=DOWN_MS, help="from full power to standing still")
+    made.add_argument("--fault", type=parse_fault, action="append", default=[], help="kind[:times[:ms]], of each")
+    made.add_argument("--control-port", type=int, default=0, help="0 takes a free one, printed when ready")
+    made.add_argument("--until-stdin-closes", action="store_true", help="end with the parent, however that ends")
+    return made
 
 
 if __name__ == "__main__":

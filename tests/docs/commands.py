@@ -210,6 +210,8 @@ def _python(arguments: Sequence[str], is_whole: bool) -> None:  # noqa: FBT001  
     if module == "hcp":
         _hcp(rest, is_whole)
         return
+    if (ROOT / module.replace(".", "/") / "__main__.py").is_file():
+        module += ".__main__"
     if not (ROOT / f"{module.replace('.', '/')}.py").is_file():
         raise DocumentedCommandError(f"python must be given a module or script of the repository, was {first} {module}")
     make_parser = getattr(importlib.import_module(module), "parser", None)
