@@ -20,6 +20,8 @@ from hcp.settings import Settings, load_settings
 from hcp.telemetry import serve_metrics
 from simulators.fleet import run_fleet
 from simulators.market import run_market
+from sinks.live.service import run_live
+from sinks.operational.service import run_operational
 from sinks.service import CONNECTIONS_MAX, run_sink
 from streams.policies import POLICY_NAMES
 
@@ -87,6 +89,10 @@ def sink(
     settings = load_settings()
     configure_logs(level=settings.log_level, log_format=settings.log_format, process=f"sink.{name}")
     serve_metrics(settings.metrics_port)
+    if name == "operational":
+        raise typer.Exit(run_operational(settings=settings))
+    if name == "live":
+        raise typer.Exit(run_live(settings=settings))
     topics = tuple(topic or ())
     raise typer.Exit(run_sink(name, settings=settings, topics=topics, connections=connections, is_by_record=by_record))
 
