@@ -4,12 +4,14 @@ A recommendation is made once a price and handed to every policy with that polic
 switch takes effect at the event time of its decision, fails never, and is confirmed at the next recommendation.
 """
 
+import math
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from backtest.reliability import Predictions
 from backtest.series import ClassSeries, Move, PolicyMoves
 from hcp.model.commands import DecisionAction, OrchestratorCommand
 from hcp.model.devices import DeviceMode
@@ -23,6 +25,7 @@ from streams.market import MarketState
 from streams.optimizer import on_price
 from streams.orchestrator import on_recommendation
 from streams.policies import Policy
+from streams.policies.predictive import Predictive
 from streams.settlement import Interval, settled_interval
 from streams.site import SiteState
 
@@ -39,12 +42,14 @@ class BacktestRun:
         moves: One a policy, facility and class of `series`.
         price_count: Prices taken in; late and repeated ones are not.
         passed_over_count: Prices that were late, repeated, of an unknown facility or out of range together.
+        predictions: One a facility and class of `series`, of each policy that says how likely an order is to last.
     """
 
     series: tuple[ClassSeries, ...]
     moves: tuple[PolicyMoves, ...]
     price_count: int
     passed_over_count: int
+    predictions: tuple[Predictions, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,20 +80,21 @@ class _Book:
     settle_from_ms: int
     recorders: dict[str, _Recorder] = field(default_factory=dict)
 
-    def settle(self, recommendation: Recommendation) -> None:
-        """Settle the interval whose price a recommendation brought, if it did and the interval counts."""
+    def settle(self, recommendation: Recommendation) -> bool:
+        """Settle the interval whose price a recommendation brought; say whether it did and the interval counts."""
         interval = settled_interval(recommendation, settled_until_ms=self.settled_until_ms)
         if interval is None:
-            return
+            return False
         self.settled_until_ms = interval.end_ms
         energy = recommendation.market.energy_price_usd_per_mwh
         if interval.start_ms < self.settle_from_ms or energy is None:
-            return
+            return False
         for scores in recommendation.classes:
             recorder = self.recorders.get(scores.device_class)
             if recorder is None:
                 recorder = self.recorders[scores.device_class] = _Recorder()
             recorder.add(scores, interval, energy)
+        return True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,6 +108,7 @@ class _Desk:
     epochs: dict[str, int] = field(default_factory=dict)
     devices: tuple[ClassDevices, ...] = ()
     moves: dict[str, list[Move]] = field(default_factory=dict)
+    predictions: "dict[str, array[float]]" = field(default_factory=dict)
 
     def decide(self, recommendation: Recommendation, *, fleet: Fleet, cause: Cause, on_decision: OnDecision) -> None:
         """Let the policy decide on the devices as it has left them, and move those it switches."""
@@ -136,6 +143,17 @@ class _Desk:
             )
         )
         self.count()
+
+    def note_predictions(self, recommendation: Recommendation) -> None:
+        """Keep what the policy says of every pair of modes, now that it has taken in the interval just settled."""
+        if not isinstance(self.policy, Predictive) or self.site is None:
+            return
+        memories = {known.device_class: known.memory for known in self.site.classes}
+        for scores in recommendation.classes:
+            mode_count = len(scores.scores)
+            said = self.policy.probabilities(memories.get(scores.device_class, b""), mode_count=mode_count)
+            unknown = (math.nan,) * (mode_count * (mode_count - 1) // 2)
+            self.predictions.setdefault(scores.device_class, array("d")).extend(said or unknown)
 
     def count(self) -> None:
         """Count the devices anew, as resource.state would."""
@@ -201,9 +219,11 @@ def run_backtest(
         markets.update(step.updates)
         for output in step.outputs:  # alerts too, about prices that are not believed
             if isinstance(output, Recommendation):
-                books[price.facility_id].settle(output)
+                is_settled = books[price.facility_id].settle(output)
                 for desk in desks[price.facility_id]:
                     desk.decide(output, fleet=fleet, cause=cause, on_decision=on_decision)
+                    if is_settled:
+                        desk.note_predictions(output)
     return _finished(fleet, books, desks, price_count=taken, passed_over_count=passed_over)
 
 
@@ -235,6 +255,7 @@ def _finished(
 ) -> BacktestRun:
     series: list[ClassSeries] = []
     moves: list[PolicyMoves] = []
+    predictions: list[Predictions] = []
     for facility in fleet.facilities:
         for name in facility.device_classes():
             recorder = books[facility.facility_id].recorders.get(name)
@@ -250,8 +271,24 @@ def _finished(
                 )
                 for desk in desks[facility.facility_id]
             )
+            predictions.extend(
+                _predictions(desk, series[-1]) for desk in desks[facility.facility_id] if name in desk.predictions
+            )
     return BacktestRun(
-        series=tuple(series), moves=tuple(moves), price_count=price_count, passed_over_count=passed_over_count
+        series=tuple(series),
+        moves=tuple(moves),
+        price_count=price_count,
+        passed_over_count=passed_over_count,
+        predictions=tuple(predictions),
+    )
+
+
+def _predictions(desk: _Desk, series: ClassSeries) -> Predictions:
+    return Predictions(
+        policy=desk.policy.name,
+        facility_id=desk.facility_id,
+        device_class=series.device_class,
+        probabilities=np.array(desk.predictions[series.device_class]).reshape(len(series.starts_ms), -1),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from backtest.reliability import BINS
 from backtest.results import BEST_FIXED, HINDSIGHT, SiteResult
 from backtest.series import DAY_MS, ClassSeries, FloatArray, IntArray, PolicyMoves
 from hcp.model.devices import DeviceMode
@@ -34,6 +35,10 @@ _ROWS: Final = (
     "Decisions to switch (▲ mining, ◆ mining at the power target, ★ inference, ▼ sleep or idle)",
     "Cumulative profit, switch costs deducted",
     "Regret by day: hindsight's profit less the policy's",
+)
+_RELIABILITY_ROWS: Final = (
+    "How true its probability is that the better of two modes still is the better one at payback",
+    "How often it said so",
 )
 _HEIGHTS: Final = (240.0, 210.0, 0.0, 350.0, 270.0)
 """Pixels of each plot; that of the decisions grows with its lanes."""
@@ -71,6 +76,45 @@ def site_figure(site: SiteResult, *, moves: Sequence[PolicyMoves]) -> go.Figure:
         margin={"l": 130, "r": 20, "t": 90, "b": 50},
         bargap=0.1,
     )
+    return figure
+
+
+def reliability_figure(site: SiteResult) -> go.Figure | None:
+    """Return how often what was predicted came true, by what was said; None when no policy of the site says anything.
+
+    A calibrated one lies on the diagonal. Bars count the predictions, on a logarithmic scale.
+    """
+    if not site.reliability:
+        return None
+    figure = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.12, row_heights=[3, 1], subplot_titles=_RELIABILITY_ROWS
+    )
+    whole = {"color": "#9aa2ab", "dash": "dot", "width": 1}
+    figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", name="said = came true", line=whole), row=1, col=1)
+    for name, found in site.reliability.items():
+        is_filled = found.counts > 0
+        said, held, counts = (each[is_filled].tolist() for each in (found.said, found.held, found.counts))
+        colour = _colour(site, name)
+        figure.add_trace(
+            go.Scatter(
+                x=np.round(said, 4).tolist(),
+                y=np.round(held, 4).tolist(),
+                text=[f"{count:,} predictions" for count in counts],
+                mode="lines+markers",
+                name=f"{name}: Brier score {found.brier:.4f}, of a constant {found.brier_constant:.4f}",
+                line={"color": colour, "width": 1.8},
+            ),
+            row=1,
+            col=1,
+        )
+        middles = ((np.flatnonzero(is_filled) + 0.5) / BINS).tolist()
+        bars = {"width": 0.9 / BINS, "marker": {"color": colour}, "showlegend": False}
+        figure.add_trace(go.Bar(x=middles, y=counts, name=name, **bars), row=2, col=1)
+    figure.update_xaxes(range=[-0.02, 1.02])
+    figure.update_xaxes(title_text="probability said", row=2, col=1)
+    figure.update_yaxes(title_text="share that came true", range=[-0.05, 1.05], row=1, col=1)
+    figure.update_yaxes(title_text="predictions", type="log", row=2, col=1)
+    figure.update_layout(height=560.0, template="plotly_white", legend={"orientation": "h", "y": 1.14, "x": 0.0})
     return figure
 
 

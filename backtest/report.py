@@ -7,7 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from backtest.plots import site_figure
+import plotly.graph_objects as go
+
+from backtest.plots import reliability_figure, site_figure
 from backtest.results import FLEET, BacktestResult, ResultRow
 from backtest.series import PolicyMoves
 from backtest.wording import COLUMNS, OVER_CAP_NOTE, cells, hours_cells, hours_titles, is_over_cap, method_words
@@ -56,20 +58,26 @@ def write_report(path: Path, result: BacktestResult, *, moves: Sequence[PolicyMo
             f"<h2>{escape(facility.name)} ({escape(facility.facility_id)}), energy at "
             f"{escape(facility.energy_market)}</h2>"
         )
-        parts.append(
-            figure.to_html(
-                full_html=False,
-                include_plotlyjs=number == 0,
-                div_id=f"site-{number}",  # plotly's own ids are random: the same run is to give the same page
-                config={"displaylogo": False, "responsive": True},
-            )
-        )
+        parts.append(_embedded(figure, name=f"site-{number}", is_first=number == 0))
+        calibration = reliability_figure(site)
+        if calibration is not None:
+            parts.append(_embedded(calibration, name=f"reliability-{number}", is_first=False))
     body = "\n".join(parts)
     path.write_text(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>HCP backtest</title><style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n",
         encoding="utf-8",
     )
+
+
+def _embedded(figure: go.Figure, *, name: str, is_first: bool) -> str:
+    page: str = figure.to_html(
+        full_html=False,
+        include_plotlyjs=is_first,
+        div_id=name,  # plotly's own ids are random: the same run is to give the same page
+        config={"displaylogo": False, "responsive": True},
+    )
+    return page
 
 
 def _head(head: ReportHead) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from backtest.accounting import ClassAccount, ramp_mw_per_minute_max, settle
 from backtest.engine import BacktestRun
+from backtest.reliability import Reliability, reliability
 from backtest.series import DAY_MS, ClassSeries, FloatArray, IntArray
 from backtest.yardsticks import Method, Plan, SitePower, best_fixed, hindsight, hours_over_cap
 from hcp.model.devices import DeviceMode
@@ -69,6 +70,7 @@ class SiteResult:
         hindsight: The optimum.
         fixed: The best fixed choice.
         rows: Policies in the order asked, then hindsight and best fixed.
+        reliability: How true its probability is, of each policy that says one.
     """
 
     facility: Facility
@@ -77,6 +79,7 @@ class SiteResult:
     hindsight: Plan
     fixed: Plan
     rows: tuple[ResultRow, ...]
+    reliability: Mapping[str, Reliability]
 
     def profit_usd(self, contender: str, *, every_ms: int = DAY_MS) -> tuple[IntArray, FloatArray]:
         """Return stretches of event time and what a contender earned in the intervals that began in each.
@@ -159,8 +162,28 @@ def _site(
     for name, plan in ((HINDSIGHT, best), (BEST_FIXED, fixed)):
         rows.append(_plan_row(name, plan, facility=facility, classes=classes, yardsticks=(best, fixed)))
     return SiteResult(
-        facility=facility, classes=classes, accounts=accounts, hindsight=best, fixed=fixed, rows=tuple(rows)
+        facility=facility,
+        classes=classes,
+        accounts=accounts,
+        hindsight=best,
+        fixed=fixed,
+        rows=tuple(rows),
+        reliability=_reliability(run, classes=classes, policies=policies),
     )
+
+
+def _reliability(
+    run: BacktestRun, *, classes: Sequence[ClassSeries], policies: Sequence[str]
+) -> dict[str, Reliability]:
+    said = {(each.policy, each.facility_id, each.device_class): each for each in run.predictions}
+    found: dict[str, Reliability] = {}
+    for policy in policies:
+        keys = [(policy, series.facility_id, series.device_class) for series in classes]
+        if all(key in said for key in keys):
+            measured = reliability(classes, [said[key] for key in keys])
+            if measured is not None:
+                found[policy] = measured
+    return found
 
 
 def _policy_row(

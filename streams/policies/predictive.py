@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from struct import Struct
 from typing import Final, NamedTuple
 
 from hcp.model.commands import DecisionReason
@@ -20,6 +21,7 @@ from streams.policies.base import PROTECTED, Choice, ClassView, Reading, Timing,
 
 _MAGIC: Final = b"prd1"
 _ROW_BYTES: Final = 8 * pair.ROW_LENGTH
+_DOUBLE: Final = Struct("=d")
 
 
 class _Option(NamedTuple):
@@ -81,6 +83,13 @@ class Predictive:
             advantage_threshold_usd=Usd(best.threshold_usd),
             confidence=best.probability,
         )
+
+    def probabilities(self, memory: bytes, *, mode_count: int) -> tuple[float, ...]:
+        """Return for each pair of modes how likely it is that their order lasts until payback; none without memory."""
+        if not _is_ours(memory, mode_count=mode_count):
+            return ()
+        first = len(_MAGIC) + 8 * pair.PROBABILITY
+        return tuple(_DOUBLE.unpack_from(memory, at)[0] for at in range(first, len(memory), _ROW_BYTES))
 
 
 def _options(view: ClassView) -> Iterator[_Option]:

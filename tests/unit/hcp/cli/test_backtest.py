@@ -25,7 +25,7 @@ from streams.policies import POLICIES
 from tests.examples import DECISION
 
 ROOT = Path(__file__).parents[4]
-POLICY_NAMES = ["threshold", "greedy", "always_mine"]
+POLICY_NAMES = ["threshold", "predictive", "greedy", "always_mine"]
 FROM, TO = "2023-08-24T12:00", "2023-08-26"
 FIRST_MS, LAST_MS = 1_692_878_400_000, 1_693_008_000_000
 
@@ -58,9 +58,9 @@ class Ran:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """Run three policies over a day and a half of the shipped week, as JSON."""
+    """Run four policies over a day and a half of the shipped week, as JSON."""
     folder = tmp_path_factory.mktemp("backtest")
-    options = [part for name in ("threshold", "greedy", "always") for part in ("--policy", name)]
+    options = [part for name in ("threshold", "predictive", "greedy", "always") for part in ("--policy", name)]
     result = _hcp(*options, "--from", FROM, "--to", TO, "--out", str(folder), "--json")
     assert result.returncode == 0, result.stderr
     return Ran(result=result, folder=folder)
@@ -105,8 +105,8 @@ def test_the_report_needs_no_network_and_draws_every_plot(ran: Ran) -> None:
     assert parser.tables == 2
     assert parser.headings == ["Lubbock (tx-north), energy at HB_WEST", "Houston (tx-south), energy at HB_HOUSTON"]
     figures = list(_figures(page))
-    assert len(figures) == 2
-    for data, layout in figures:
+    assert len(figures) == 4
+    for data, layout in figures[0::2]:
         titles = [note["text"] for note in layout["annotations"]]
         assert [title.split()[0] for title in titles] == ["Real-time", "Power", "Decisions", "Cumulative", "Regret"]
         by_axis = Counter(trace.get("yaxis", "y") for trace in data)
@@ -116,12 +116,18 @@ def test_the_report_needs_no_network_and_draws_every_plot(ran: Ran) -> None:
         assert by_axis["y5"] == len(POLICY_NAMES)
         assert by_axis["y3"] >= 1
         assert all(len(trace["x"]) > 0 for trace in data)
+    for data, _ in figures[1::2]:
+        diagonal, line, bars = data
+        assert (diagonal["x"], diagonal["y"]) == ([0, 1], [0, 1])
+        assert line["name"].startswith("predictive: Brier score 0.")
+        assert sum(_values(bars["y"])) > 0
+        assert len(_values(line["x"])) == len(_values(bars["y"]))
 
 
 def test_the_last_point_of_cumulative_profit_is_the_rows_profit(ran: Ran) -> None:
     """The plot ends where the table does, to the cent."""
     page = (ran.folder / "report.html").read_text(encoding="utf-8")
-    by_site = dict(zip(("tx-north", "tx-south"), _figures(page), strict=True))
+    by_site = dict(zip(("tx-north", "tx-south"), list(_figures(page))[0::2], strict=True))
     for row in ran.rows:
         if row["facility_id"] == "fleet":
             continue
@@ -284,7 +290,7 @@ class _Page(HTMLParser):
 def _figures(page: str) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
     """Yield data and layout of every plot, as JSON in the page."""
     decoder = json.JSONDecoder()
-    for found in re.finditer(r"Plotly\.newPlot\(\s*\"site-\d+\",\s*", page):
+    for found in re.finditer(r"Plotly\.newPlot\(\s*\"(?:site|reliability)-\d+\",\s*", page):
         data, end = decoder.raw_decode(page, found.end())
         layout, _ = decoder.raw_decode(page, re.compile(r"\s*,\s*").match(page, end).end())  # type: ignore[union-attr]
         yield data, layout
