@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from agents.states import STATE_VERSION, States
+from agents.states import STATE_VERSION, States, View
 from hcp.model.markets import PriceSeries
 from streams.market import MarketState, Quote
 from tests.examples import AT
@@ -62,3 +62,23 @@ def test_a_state_of_another_version_is_refused() -> None:
     table[b"tx-north"] = b"\x02" + table[b"tx-north"][1:]
     with pytest.raises(AssertionError, match="must be of version"):
         states.get("tx-north")
+
+
+def test_a_state_that_is_dropped_is_gone() -> None:
+    """Also to a second one who drops it."""
+    states, table = _states()
+    states.set("tx-north", STATE)
+    states.drop("tx-north")
+    states.drop("tx-north")
+    assert (states.get("tx-north"), states.keys(), table) == (None, [], {})
+
+
+def test_a_view_shows_the_states_of_its_keys_as_they_are_now() -> None:
+    """A key without a state is not there; one that is written again shows what was written last."""
+    states, _ = _states()
+    view = View(states, ["tx-north", "tx-south"])
+    assert dict(view) == {}
+    states.set("tx-north", STATE)
+    assert dict(view) == {"tx-north": STATE}
+    states.set("tx-north", MarketState(facility_id="tx-north", quotes=()))
+    assert (view["tx-north"].quotes, len(view), "tx-south" in view) == ((), 1, False)

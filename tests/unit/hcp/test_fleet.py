@@ -75,6 +75,16 @@ def test_constraints_and_demand_windows_are_read() -> None:
     assert (window.months, window.start_hour, window.adder_usd_per_kwh) == ((6, 7, 8, 9), 15.0, 0.25)
 
 
+def test_placement_weights_are_read_and_add_up_to_a_hundred() -> None:
+    """A score of 0 to 100 is one only then; what is left out keeps its default."""
+    table = tomllib.loads((ROOT / "fleet.demo.toml").read_text(encoding="utf-8"))
+    weights = {"placement_weights": {"switching": 30.0, "temperature": 30.0}}
+    fleet = fleet_from_table({**table, **weights}, origin="test")
+    assert (fleet.placement_weights.switching, fleet.placement_weights.health) == (30.0, 20.0)
+    with pytest.raises(FleetError, match="must add up to 100, was 160"):
+        fleet_from_table({**table, "placement_weights": {"switching": 100.0}}, origin="test")
+
+
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     """No fleet file: the error names the path."""
     with pytest.raises(FleetError, match="fleet file must be readable"):
