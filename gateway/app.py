@@ -26,6 +26,7 @@ from gateway.revocations import KEPT, Revocations
 from gateway.routes import account, billing, fleet, live, operations, workloads
 from gateway.routes.shared import marked
 from gateway.signing import Signing
+from gateway.tasks import end_all
 from gateway.tokens import Verifier
 from gateway.view import FleetView
 from hcp.clock import Clock, wall_ms
@@ -93,9 +94,7 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(tasks)
         await gateway.redis.aclose()
         await gateway.hub.redis.aclose()
         await gateway.analytics.pool.close()

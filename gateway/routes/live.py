@@ -16,6 +16,7 @@ from gateway.live import Listener, NotForYou, channel_of
 from gateway.principals import Access, Principal
 from gateway.problems import ProblemError
 from gateway.routes.shared import Parts, marked
+from gateway.tasks import end_all
 from gateway.tokens import TokenRefused
 from gateway.tracing import header_of
 
@@ -138,9 +139,7 @@ async def _converse(socket: AnySocket, gateway: Gateway, listener: Listener, cal
         for task in done:
             task.result()  # raises what ended the conversation
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(tasks)
 
 
 async def _hear(socket: AnySocket, gateway: Gateway, listener: Listener, caller: Principal) -> None:
