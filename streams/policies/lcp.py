@@ -1,10 +1,18 @@
 """Lazy capacity provisioning: stay until staying has cost as much as a switch there and back would have.
 
-It knows no distribution of prices and so has a bound whatever they do: with two modes it costs at most three times what
-the best sequence of modes costs, in profit forgone and switches, where prices are known before their interval (Lin,
-Wierman, Andrew and Thereska, "Dynamic right-sizing for power-proportional data centers", INFOCOM 2011). A price known
-only at the end of its interval adds at most what that interval moves. With more modes it is the work function algorithm
-of metrical task systems (Borodin, Linial and Saks, J. ACM 39, 1992).
+It knows no distribution of prices and so has a bound whatever they do: it costs at most three times what the best
+sequence of modes costs, and one switch there and back, in profit forgone against the better mode and switches paid
+(Lin, Wierman, Andrew and Thereska, "Dynamic right-sizing for power-proportional data centers", INFOCOM 2011). That
+assumes
+
+- two modes;
+- a cost of each switch that does not change; that of a start follows the hash price here, and nothing is proven of it;
+- each price known before its interval. Here it is known at the end, which adds at most what the intervals move in
+  which the policy switches, once for each switch;
+- a device that goes where it is sent: minimum times, caps, ramps and stale prices that hold it back may break it.
+
+It is a bound on cost, not on the share of a gap. With more modes it is the work function algorithm of metrical task
+systems (Borodin, Linial and Saks, J. ACM 39, 1992): 2n - 1 for n modes where costs are symmetric, as ours are not.
 """
 
 import struct

@@ -241,10 +241,7 @@ def _probability(row: Row, *, u: float, hours: float, node: int, change: float) 
 def _compare(row: Row, *, u: float, hours: float, stop: float) -> None:
     """Let the learner and lazy capacity provisioning decide side by side, and say who has the word."""
     was_up, lcp_was_up = row[IS_UP], row[LCP_UP]
-    if row[ADVANTAGE] >= row[UP]:
-        row[IS_UP] = 1.0
-    elif row[ADVANTAGE] <= row[DOWN]:
-        row[IS_UP] = 0.0
+    row[IS_UP] = wanted(was_up, row[ADVANTAGE], down=row[DOWN], up=row[UP])
     regret = row[LCP_REGRET] if row[STEPS] > 1.0 else 1.0 - stop  # before anything is known, both modes stand alike
     row[LCP_REGRET] = max(0.0, min(1.0, regret + u * hours))
     if row[LCP_REGRET] >= 1.0:
@@ -255,6 +252,16 @@ def _compare(row: Row, *, u: float, hours: float, stop: float) -> None:
     won = hours * u * (was_up - lcp_was_up) - paid
     if won:
         _guard(row, won)
+
+
+def wanted(was_up: float, advantage: float, *, down: float, up: float) -> float:
+    """Return 1 for the upper mode, 0 for the lower: the one there was, unless the advantage leaves the band of holding.
+
+    For the same advantages a wider band around it never moves more often, and higher advantages never end lower.
+    """
+    if advantage >= up:
+        return 1.0
+    return 0.0 if advantage <= down else was_up
 
 
 def _paid(was_up: float, is_up: float, stop: float) -> float:

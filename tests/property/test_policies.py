@@ -38,8 +38,11 @@ def a_class(*, wear_usd: float = WEAR_USD) -> DeviceClass:
 
 def scores_of(gain: float) -> ClassRecommendation:
     """Return scores of mining that earns so much more than sleep, revenue 0: a loss is energy's."""
-    rows = tuple(_row(mode, watts, profit) for mode, watts, profit in ((MINE, 3_500.0, gain), (REST, 25.0, 0.0)))
     best, other = (MINE, REST) if gain >= 0.0 else (REST, MINE)
+    rows = tuple(
+        _row(mode, watts, profit, gain=0.0 if mode is best else abs(gain))
+        for mode, watts, profit in ((MINE, 3_500.0, gain), (REST, 25.0, 0.0))
+    )
     return ClassRecommendation(
         device_class="s21",
         best_mode=best,
@@ -50,7 +53,7 @@ def scores_of(gain: float) -> ClassRecommendation:
     )
 
 
-def _row(mode: DeviceMode, watts: float, profit: float) -> ModeScore:
+def _row(mode: DeviceMode, watts: float, profit: float, *, gain: float = 0.0) -> ModeScore:
     return ModeScore(
         mode=mode,
         revenue_usd_per_hour=UsdPerHour(0.0),
@@ -59,8 +62,8 @@ def _row(mode: DeviceMode, watts: float, profit: float) -> ModeScore:
         wear_usd_per_hour=UsdPerHour(0.0),
         profit_usd_per_hour=UsdPerHour(profit),
         power_watts=Watts(watts),
-        gain_usd_per_hour=UsdPerHour(0.0),
-        switch_cost_usd=Usd(0.0),
+        gain_usd_per_hour=UsdPerHour(gain),
+        switch_cost_usd=Usd(WEAR_USD if gain else 0.0),
         payback_ms=None,
         confidence=1.0,
         break_even_usd_per_mwh=None,
@@ -188,14 +191,14 @@ def test_lcp_keeps_its_bound_against_an_adversary(adversary: Callable[[Ride], It
 def test_predictive_loses_to_lcp_no_more_than_its_bound(adversary: Callable[[Ride], Iterator[float]]) -> None:
     """At most (exits + 1) * (guard + largest move + 2) switches there and back, prices set against it."""
     ride, gains = against(adversary, policy=policy_named("predictive"), lag=1)
-    exits = _exits(ride, gains)
+    exits = exits_of(ride, gains)
     lcp = rode(policy_named("lcp"), gains)
     largest = max(abs(gain) for gain in gains) * HOURS / (2.0 * WEAR_USD)
     bound_usd = (exits + 1) * (pair.GUARD_MAX + largest + 2.0) * 2.0 * WEAR_USD
     assert ride.cost_usd - lcp.cost_usd <= bound_usd
 
 
-def _exits(ride: Ride, gains: Sequence[float]) -> int:
+def exits_of(ride: Ride, gains: Sequence[float]) -> int:
     """Count how often the learner had to give the word away."""
     count, was_out = 0, False
     row = pair.new_row()
