@@ -227,9 +227,10 @@ def against_ours(duel: Duel) -> float:
 
 
 def for_theirs(duel: Duel) -> float:
-    """What theirs is in wins: much where ours is in the other, little where both agree, so that nothing is learned."""
-    size = 9.0 if duel.ours.mode is not duel.theirs.mode else 0.5
-    return size if duel.theirs.mode is MINE else -size
+    """Where they differ, what theirs is in wins much; where they agree, prices wander until they part."""
+    if duel.ours.mode is duel.theirs.mode:
+        return random.Random(len(duel.gains)).uniform(-4.0, 4.0)  # seeded, no cryptography
+    return 9.0 if duel.theirs.mode is MINE else -9.0
 
 
 def lure(duel: Duel) -> float:
