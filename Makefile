@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh Debian with Python: `make demo` and `make test`.
 PY := .venv/bin/python
-CODE := hcp schemas streams agents controllers sinks simulators backtest gateway tests bench
+CODE := hcp schemas streams agents controllers sinks simulators backtest gateway replay tests bench
 SPEED ?= 1200
 DEMO_ARGS ?=
 

@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("hcp", "schemas", "streams", "agents", "controllers", "sinks", "simulators", "backtest", "gateway")
+PACKAGES = (
+    "hcp",
+    "schemas",
+    "streams",
+    "agents",
+    "controllers",
+    "sinks",
+    "simulators",
+    "backtest",
+    "gateway",
+    "replay",
+)
 BREACHES = [
     ("layers", "agents/breach.py", "import sinks"),
     ("layers", "hcp/model/breach.py", "import hcp.settings"),
@@ -30,6 +41,9 @@ BREACHES = [
     ("layers", "gateway/breach.py", "import sinks"),
     ("layers", "agents/breach.py", "import gateway"),
     ("gateway-writes-no-topic", "gateway/breach.py", "import hcp.kafka.producer"),
+    ("layers", "replay/breach.py", "import backtest"),
+    ("database-home", "replay/breach.py", "import psycopg"),
+    ("settings-at-roots", "replay/breach.py", "import hcp.settings"),
     ("settings-of-the-gateway", "gateway/breach.py", "import hcp.settings"),
 ]
 

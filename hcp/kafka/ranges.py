@@ -1,0 +1,212 @@
+"""Bounded reading of the past: which offsets a stretch of time is, and every record of them, outside any group.
+
+Nothing here commits, subscribes or creates: partitions are assigned, and positions are forgotten with the reader.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from hcp.clock import seconds
+from hcp.errors import BrokerError
+from hcp.kafka.admin import watermarks
+from hcp.kafka.consumer import record_of
+from hcp.kafka.records import ConsumedRecord
+
+ANSWER_MS_MAX: Final = 15_000
+POLL_MS: Final = 100
+SILENCE_MS_MAX: Final = 60_000
+"""How long a broker may send nothing of a range that has more before reading gives up."""
+RECORDS_MAX: Final = 10_000
+QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
+GROUP: Final = "hcp-range"
+"""librdkafka wants a name; nothing is ever committed under it."""
+_BYTES_PER_KIB: Final = 1_024
+Place = tuple[str, int]
+"""Topic and partition."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Offsets of one partition, start included, end not.
+
+    Attributes:
+        topic: Its topic.
+        partition: Its partition.
+        start: First offset wanted.
+        end: The offset after the last one wanted; `start` when there is nothing.
+        is_cut: Whether the broker no longer holds everything from where the range was to begin: retention has eaten
+            into it, so that what is read may lack records at its start.
+    """
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+    is_cut: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Topic and partition."""
+        return self.topic, self.partition
+
+    @property
+    def count(self) -> int:
+        """Offsets in it: an upper bound of its records (compaction and transaction markers leave holes)."""
+        return max(self.end - self.start, 0)
+
+
+def ranges_by_time(
+    bootstrap: str, topics: Iterable[str], *, from_ms: int | None = None, to_ms: int | None = None
+) -> tuple[Range, ...]:
+    """Return the range of every partition of `topics` from the first record at or after `from_ms` to before `to_ms`.
+
+    Args:
+        bootstrap: The broker.
+        topics: Names on the broker.
+        from_ms: Broker timestamp, ms since the epoch; None for the oldest record.
+        to_ms: Likewise, not included; None for the end as it is now.
+
+    Raises:
+        BrokerError: The broker does not answer or has no such topic.
+    """
+    consumer = _reader(bootstrap)
+    try:
+        return tuple(
+            _range_of(consumer, place, from_ms, to_ms)
+            for topic in topics
+            for place in _partitions(consumer, topic, bootstrap)
+        )
+    except KafkaException as error:
+        raise _unanswered(bootstrap, error) from error
+    finally:
+        consumer.close()
+
+
+def ranges_by_offset(bootstrap: str, wanted: Mapping[Place, tuple[int, int]]) -> tuple[Range, ...]:
+    """Return the ranges between two offsets, end not included, cut to what the broker holds.
+
+    Raises:
+        BrokerError: The broker does not answer or has no such topic.
+    """
+    consumer = _reader(bootstrap)
+    try:
+        found = []
+        for (topic, partition), (start, end) in wanted.items():
+            if not any(place.partition == partition for place in _partitions(consumer, topic, bootstrap)):
+                raise BrokerError(f"{topic} must have the partition, was {partition}")
+            low, high = watermarks(consumer, TopicPartition(topic, partition))
+            kept = max(low, start)
+            found.append(
+                Range(topic=topic, partition=partition, start=kept, end=max(kept, min(high, end)), is_cut=start < low)
+            )
+        return tuple(found)
+    except KafkaException as error:
+        raise _unanswered(bootstrap, error) from error
+    finally:
+        consumer.close()
+
+
+def read(
+    bootstrap: str, ranges: Iterable[Range], *, records_max: int = RECORDS_MAX, queue_bytes_max: int = QUEUE_BYTES_MAX
+) -> Iterator[list[ConsumedRecord]]:
+    """Yield every record of `ranges` in batches, in offset order within a partition, and end.
+
+    Memory is bound by `records_max` and by `queue_bytes_max`, what librdkafka may have fetched ahead.
+
+    Raises:
+        BrokerError: A topic has gone, or the broker sent nothing for SILENCE_MS_MAX (it is waited for until then).
+    """
+    open_ends = {each.place: each.end for each in ranges if each.count}
+    starts = [TopicPartition(*each.place, each.start) for each in ranges if each.count]
+    if not open_ends:
+        return
+    consumer = _reader(bootstrap, queue_bytes_max)
+    try:
+        consumer.assign(starts)
+        heard_at = time.monotonic()
+        while open_ends:
+            records = _sift(consumer, consumer.consume(records_max, timeout=seconds(POLL_MS)), open_ends)
+            if records:
+                yield records
+                heard_at = time.monotonic()  # whoever reads may take its time
+            elif time.monotonic() - heard_at > seconds(SILENCE_MS_MAX):
+                raise BrokerError(f"{bootstrap} must send what it holds, was silent for {SILENCE_MS_MAX} ms")
+    except KafkaException as error:
+        raise _unanswered(bootstrap, error) from error
+    finally:
+        consumer.close()
+
+
+def _sift(consumer: Consumer, messages: list[Message], open_ends: dict[Place, int]) -> list[ConsumedRecord]:
+    """Return the records that lie within their ranges; take ranges that have been read to their end out of work."""
+    records = []
+    for message in messages:
+        place = str(message.topic()), int(message.partition() or 0)
+        if (error := message.error()) is None:
+            record = record_of(message)
+            if record.offset < open_ends.get(place, 0):
+                records.append(record)
+            _close(consumer, open_ends, place, record.offset + 1)
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's own public name
+            _close(consumer, open_ends, place, int(message.offset() or 0))
+        elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART or error.fatal():
+            raise BrokerError(f"{place[0]} must be readable, was: {error.str()}")
+    return records
+
+
+def _close(consumer: Consumer, open_ends: dict[Place, int], place: Place, position: int) -> None:
+    """Stop fetching a partition whose range has been read: a topic that is written to would else never end."""
+    if place in open_ends and position >= open_ends[place]:
+        del open_ends[place]
+        consumer.incremental_unassign([TopicPartition(*place)])
+
+
+def _reader(bootstrap: str, queue_bytes_max: int = QUEUE_BYTES_MAX) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": GROUP,
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            "allow.auto.create.topics": False,
+            "queued.max.messages.kbytes": queue_bytes_max // _BYTES_PER_KIB,
+        }
+    )
+
+
+def _partitions(consumer: Consumer, topic: str, bootstrap: str) -> list[TopicPartition]:
+    found = consumer.list_topics(topic, timeout=seconds(ANSWER_MS_MAX)).topics[topic]
+    if found.error is not None or not found.partitions:
+        raise BrokerError(f"topic must exist on {bootstrap}, was not there: {topic}; see `hcp topics list`")
+    return [TopicPartition(topic, number) for number in sorted(found.partitions)]
+
+
+def _range_of(consumer: Consumer, place: TopicPartition, from_ms: int | None, to_ms: int | None) -> Range:
+    low, high = watermarks(consumer, place)
+    start = low if from_ms is None else _offset_at(consumer, place, from_ms, high)
+    end = high if to_ms is None else _offset_at(consumer, place, to_ms, high)
+    return Range(
+        topic=place.topic,
+        partition=place.partition,
+        start=start,
+        end=max(start, end),
+        is_cut=low > 0 and start == low and end > low,
+    )
+
+
+def _offset_at(consumer: Consumer, place: TopicPartition, at_ms: int, high: int) -> int:
+    """Return the first offset at or after a time; the end where there is none."""
+    asked = TopicPartition(place.topic, place.partition, at_ms)
+    (found,) = consumer.offsets_for_times([asked], timeout=seconds(ANSWER_MS_MAX))
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return found.offset if found.offset >= 0 else high
+
+
+def _unanswered(bootstrap: str, error: KafkaException) -> BrokerError:
+    return BrokerError(f"Kafka must answer at {bootstrap}, was: {error.args[0].str()}; try `hcp doctor`")

@@ -1,0 +1,1 @@
+"""Replay: topics run again, elsewhere; the pure streams over recorded topics; what led to what."""
