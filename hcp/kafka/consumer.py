@@ -17,6 +17,8 @@ QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 """What librdkafka may have fetched and not handed out yet, its own default."""
 FETCH_BYTES_MAX: Final = 50 * 1024 * 1024
 """Of one answer of the broker, likewise."""
+LEAVE_MS: Final = 500
+"""How long a named member is served after it gave up its topics, so that its leaving is sent."""
 _BYTES_PER_KIB: Final = 1_024
 Partition = tuple[str, int]
 OnPartitions = Callable[[tuple[Partition, ...]], None]
@@ -47,7 +49,7 @@ class BatchConsumer:
         """Join `group`, each member of which must name the same `assignment`.
 
         Who comes back with the same `instance_id`, no two members at a time, takes its partitions over at once instead
-        of after `session_timeout_ms`; for as long nobody else is given them.
+        of after `session_timeout_ms`; for as long nobody else is given them, unless it was closed.
 
         "range" gives one member the same partitions of every topic; "roundrobin" spreads each topic's evenly, and
         neighbouring ones apart. `on_assigned` may `seek` or `hold`, and runs inside `poll`, as `on_revoked` does.
@@ -57,6 +59,7 @@ class BatchConsumer:
         self._bootstrap = bootstrap
         self._is_down_logged = False
         self._is_held = False
+        self._is_named = instance_id is not None
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -156,7 +159,13 @@ class BatchConsumer:
         self._consumer.resume(owned)
 
     def close(self) -> None:
-        """Leave the group at once, so that peers need not wait for the session to end."""
+        """Leave the group at once, so that peers need not wait for the session to end.
+
+        A member with an `instance_id` does not leave by closing (KIP-345): it has to unsubscribe and be served first.
+        """
+        if self._is_named:
+            self._consumer.unsubscribe()
+            self._consumer.poll(seconds(LEAVE_MS))
         self._consumer.close()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

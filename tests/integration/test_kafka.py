@@ -14,11 +14,13 @@ from hcp.kafka.records import ConsumedRecord
 from hcp.kafka.tail import tail
 from hcp.model.rejections import DeadLetter, Rejected, RejectReason
 from hcp.stack import StackAddresses
-from hcp.topics import AUDIT_EVENTS, Cleanup, Topic, all_topics
+from hcp.topics import AUDIT_EVENTS, MARKET_PRICE, Cleanup, Topic, all_topics
 from tests.examples import AUDIT
 
 pytestmark = pytest.mark.services
 POLLS_MAX = 100
+SESSION_MS = 240_000
+"""Longer than any poll of these tests waits."""
 
 
 def _read(consumer: BatchConsumer, count: int) -> list[ConsumedRecord]:
@@ -100,3 +102,39 @@ def test_a_record_to_no_topic_fails_at_flush(services: StackAddresses) -> None:
     producer.send_raw(f"none-{uuid4().hex}", None, encode(AUDIT))
     with pytest.raises(BrokerError, match="undelivered: none-"):
         producer.flush()
+
+
+@pytest.mark.parametrize("names", [(None, None), ("one", "two")])
+def test_a_closed_member_leaves_its_partitions_at_once(
+    services: StackAddresses, names: tuple[str | None, str | None]
+) -> None:
+    """A peer has them all long before the session of who left would have ended, whether members have names or not."""
+    ensure_topics(services.kafka_bootstrap)
+    group = f"t-{uuid4().hex}"
+    members = [
+        BatchConsumer(
+            bootstrap=services.kafka_bootstrap,
+            group=group,
+            topics=[MARKET_PRICE.name],
+            session_timeout_ms=SESSION_MS,
+            instance_id=name,
+        )
+        for name in names
+    ]
+    half = MARKET_PRICE.partitions // 2
+    assert _shared(members) == [half, half]
+    members[0].close()
+    assert _shared(members[1:]) == [MARKET_PRICE.partitions]
+    members[1].close()
+
+
+def _shared(members: list[BatchConsumer]) -> list[int]:
+    """Serve members until they own all partitions between them; return how many each has."""
+    owned: list[int] = []
+    for _ in range(POLLS_MAX):
+        for member in members:
+            member.poll(records_max=1, timeout_ms=200)
+        owned = [len(member.assignment()) for member in members]
+        if sum(owned) == MARKET_PRICE.partitions and min(owned) > 0:
+            break
+    return owned
