@@ -12,7 +12,6 @@ from hcp.clock import seconds
 from hcp.model.devices import DeviceMode
 
 READING_AGE_MS_MAX: Final = 30_000
-READ_EVERY_MS: Final = 10_000
 READ_DEADLINE_MS: Final = 500
 READ_TOGETHER_MAX: Final = 256
 

@@ -16,8 +16,9 @@ from controllers.kill_switch import KillSwitch, kill_switch_file
 from controllers.machines import Machines
 from controllers.offsets import InFlight
 from controllers.prewarm import Prewarmer
-from controllers.readings import READ_EVERY_MS, Readings
+from controllers.readings import Readings
 from controllers.real_hardware import RealHardware, open_real_hardware
+from controllers.rounds import Rounds
 from controllers.telemetry_out import TelemetryOut
 from controllers.work import Worker
 from hcp.clock import seconds, wall_ms
@@ -89,7 +90,6 @@ class _Controller:
             machines, self._readings, bootstrap=settings.kafka_bootstrap, produced_by=self._controller_id
         )
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unread: set[str] = set()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -110,8 +110,9 @@ class _Controller:
                 controller_id=self._controller_id,
                 is_stopped=lambda: self._kill_switch.is_set,
             )
-            await self._read_all()
-            watching.append(asyncio.create_task(self._read()))
+            rounds = Rounds(self._machines.shards, self._read_shard)
+            await rounds.once()
+            watching.append(asyncio.create_task(rounds.forever()))
             self._watch_health(worker)
             if await self._until_store_answers(worker.recover_all) is not None:
                 _log.info("controller_ready", incarnation=journal.incarnation, shards=len(self._machines.shards))
@@ -242,24 +243,6 @@ class _Controller:
             return False
         return True
 
-    async def _read(self) -> None:
-        """Keep the readings fresh, for ever."""
-        while True:
-            await asyncio.sleep(seconds(READ_EVERY_MS))
-            await self._read_all()
-
-    async def _read_all(self) -> None:
-        """Read a shard at a time; one that cannot be read keeps its old readings, and is named once while it lasts."""
-        for shard_id in self._machines.shards:
-            try:
-                await self._readings.refresh(self._machines.by_device_id(shard_id))
-                await self._telemetry.send(shard_id)
-            except Exception as error:  # noqa: BLE001  # whatever a driver raises, the other shards must stay fresh
-                if shard_id not in self._unread:
-                    self._unread.add(shard_id)
-                    _log.warning("shard_unread", shard_id=shard_id, error=repr(error)[:200])
-            else:
-                if shard_id in self._unread:
-                    self._unread.discard(shard_id)
-                    _log.info("shard_read_again", shard_id=shard_id)
-            await asyncio.sleep(0)
+    async def _read_shard(self, shard_id: str) -> None:
+        await self._readings.refresh(self._machines.by_device_id(shard_id))
+        await self._telemetry.send(shard_id)
