@@ -3,6 +3,8 @@ PY := .venv/bin/python
 CODE := hcp schemas streams agents controllers sinks simulators backtest gateway replay tests bench
 SPEED ?= 1200
 DEMO_ARGS ?=
+# Tests wait more than they work; each worker has services of its own, about 1 GiB. 0 runs them in one process.
+WORKERS ?= 3
 
 .PHONY: help setup demo test test-recorded check format schemas bench lock clean
 
@@ -16,7 +18,7 @@ demo: setup ## Install and start everything, replay a recorded week, show it liv
 	@.venv/bin/hcp demo --speed $(SPEED) $(DEMO_ARGS)
 
 test: setup ## The whole suite against real Kafka, TimescaleDB and Redis
-	$(PY) -m pytest -m "not recorded" $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not recorded" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-recorded: setup ## Tests on recorded market data, found by HCP_DATA_DIR
 	$(PY) -m pytest -m recorded $(PYTEST_ARGS)
