@@ -143,7 +143,10 @@ class XmrigWorkload(HeldWorkload):
             await asyncio.sleep(seconds(POLL_MS))
             if deadline.left_ms < POLL_MS:
                 break  # slept too long: what cannot be answered any more would only hide why
-            now = await self._summary(min(deadline.left_ms, CALL_MS_MAX))
+            later = await self._summary(min(deadline.left_ms, CALL_MS_MAX))
+            if not isinstance(later, _Summary) and deadline.left_ms <= 0:
+                break  # asked too late, likewise
+            now = later
             reads += 1
         if isinstance(now, _Summary):
             shares = now.results.shares_total
