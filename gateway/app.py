@@ -91,6 +91,7 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(each) for each in work]
     for task in tasks:
         task.add_done_callback(_must_not_end)
+    structlog.get_logger(__name__).info("gateway_serves")
     try:
         yield
     finally:

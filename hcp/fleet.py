@@ -9,6 +9,7 @@ import msgspec
 from hcp.errors import FleetError
 from hcp.model.devices import DeviceClass, DeviceKind, DeviceMode, HardwareLimits, ModeProfile, modes_of_kind
 from hcp.model.facilities import (
+    DEFAULT_METER_MS,
     DEFAULT_WEIGHTS,
     SWITCHES_PER_HOUR_MAX,
     Cluster,
@@ -98,6 +99,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     device_classes: dict[str, _Class]
     facilities: dict[str, _Facility]
     placement_weights: _Weights = msgspec.field(default_factory=_Weights)
+    meter_seconds: int = DEFAULT_METER_MS // MS_PER_SECOND
 
 
 def load_fleet(path: Path) -> Fleet:
@@ -125,7 +127,14 @@ def fleet_from_table(table: dict[str, Any], *, origin: str) -> Fleet:
     known = {device_class.device_class: device_class for device_class in classes}
     facilities = tuple(_facility(name, raw, known, origin) for name, raw in parsed.facilities.items())
     weights = _weights(parsed.placement_weights, f"{origin}: placement_weights")
-    return Fleet(facilities=facilities, device_classes=classes, placement_weights=weights)
+    meter_seconds = parsed.meter_seconds
+    _require(meter_seconds > 0, f"{origin}: meter_seconds must be above 0, was {meter_seconds}")
+    return Fleet(
+        facilities=facilities,
+        device_classes=classes,
+        placement_weights=weights,
+        meter_ms=DurationMs(meter_seconds * MS_PER_SECOND),
+    )
 
 
 def _weights(raw: _Weights, where: str) -> PlacementWeights:

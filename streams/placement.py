@@ -27,8 +27,6 @@ PATIENCE_MS: Final = MS_PER_MINUTE
 """How long the first in a queue lets others by that fit where it does not; then devices are kept for it."""
 LET_BY_MAX: Final = 32
 """Workloads of a queue that are looked at beyond the first, in one step."""
-METER_MS: Final = MS_PER_MINUTE
-"""How often a run is told of, so that what it costs can be seen; on the site's next event."""
 FORGET_MS: Final = 60 * MS_PER_MINUTE
 """How long a workload that has ended is remembered, to tell a request delivered again."""
 FORGOTTEN_MAX: Final = 16
@@ -133,7 +131,7 @@ def _look_at_run(desk: Desk, ticket: Ticket) -> None:
             return
         if not found[2]:  # a crash lost the owner's name, not the run
             desk.own((place,), owner=ticket.workload_id)
-    if desk.now_ms - ticket.metered_at_ms >= METER_MS:
+    if desk.now_ms - ticket.metered_at_ms >= desk.fleet.meter_ms:
         desk.tell(desk.keep(replace(ticket, metered_at_ms=desk.now_ms)), WorkloadEventType.METERED)
 
 

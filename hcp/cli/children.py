@@ -44,15 +44,15 @@ class Children:
         self._children: list[Child] = []
         logs.mkdir(parents=True, exist_ok=True)
 
-    def start(self, name: str, arguments: list[str], *, ready: str | None = None) -> Child:
-        """Start `hcp <arguments>`.
+    def start(self, name: str, arguments: list[str], *, ready: str | None = None, module: str = "hcp") -> Child:
+        """Start `hcp <arguments>`, or another module that way.
 
         The kernel ends it when this process dies, even by kill -9 (`setpriv --pdeathsig`); a session of its own keeps
         the terminal's Ctrl-C for the parent, which then stops everything in order.
         """
         log = self._logs / f"{name}.log"
         variables = [f"{key}={value}" for key, value in self._environment.items()]
-        command = ["setpriv", "--pdeathsig", "TERM", "env", *variables, sys.executable, "-m", "hcp", *arguments]
+        command = ["setpriv", "--pdeathsig", "TERM", "env", *variables, sys.executable, "-m", module, *arguments]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

@@ -1,4 +1,7 @@
-"""`hcp demo`: the whole of HCP on embedded services, replaying a recorded week, with a live picture and a summary."""
+"""`hcp demo`: the whole of HCP on embedded services, replaying a recorded week, with a live picture and a summary.
+
+Customers can use it meanwhile: a gateway answers, and what one may type is printed.
+"""
 
 import time
 from contextlib import ExitStack
@@ -14,22 +17,30 @@ from rich.markup import escape
 from agents import AGENTS
 from hcp.cli.children import Child, Children
 from hcp.cli.picture import Picture
+from hcp.cli.session import Session, make_session
 from hcp.cli.stack import settings_of
 from hcp.cli.summary import print_summary
 from hcp.clock import seconds, wall_ms
-from hcp.errors import HcpError
+from hcp.errors import HcpError, StackError
 from hcp.fleet import load_fleet
 from hcp.kafka.admin import ensure_topics
 from hcp.model.facilities import Fleet
 from hcp.model.units import MS_PER_SECOND
 from hcp.settings import Settings, load_settings
 from hcp.stack import StackAddresses, default_cache_dir, running_stack
+from hcp.stack.ports import is_free
 from simulators.market import sample_start_ms
+from sinks import SINKS
 from streams.policies import POLICY_NAMES
 
 REFRESH_MS: Final = 1_000
 DRAIN_MS: Final = 3_000
 """How long the pipeline may finish what is under way before its processes are stopped, consumers last."""
+
+PRICED_MS_MAX: Final = 20_000
+LOOK_MS: Final = 100
+GATEWAY_PORTS: Final = range(8_080, 8_180)
+"""The first free one; its standard one when nothing else runs here."""
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -89,9 +100,18 @@ def _settings(settings: Settings, addresses: StackAddresses) -> Settings:
             **settings.model_dump(),
             "kafka_bootstrap": addresses.kafka_bootstrap,
             "timescale_dsn": addresses.timescale_dsn,
+            "postgres_dsn": addresses.postgres_dsn,
+            "gateway_port": _free_port(GATEWAY_PORTS),
             "redis_url": addresses.redis_url,
         }
     )
+
+
+def _free_port(ports: range) -> int:
+    found = next((port for port in ports if is_free(port)), None)
+    if found is None:
+        raise StackError(f"one of the ports {ports.start}-{ports.stop - 1} must be free, all were in use")
+    return found
 
 
 def _play(run: Run, *, directory: Path, addresses: StackAddresses, began_ms: int) -> None:
@@ -100,13 +120,22 @@ def _play(run: Run, *, directory: Path, addresses: StackAddresses, began_ms: int
         "HCP_FLEET_FILE": str(run.settings.fleet_file.absolute()),
         "HCP_STATE_DIR": str((directory / "state").absolute()),
         "HCP_LOG_LEVEL": run.settings.log_level,
+        "HCP_GATEWAY_PORT": str(run.settings.gateway_port),
     }
+    session = make_session(
+        addresses.postgres_dsn,
+        run.fleet,
+        url=f"http://127.0.0.1:{run.settings.gateway_port}",
+        folder=directory,
+        began_ms=began_ms,
+    )
     children = Children(logs=directory / "logs", environment=environment)
     with ExitStack() as cleanup:
         cleanup.callback(children.stop_all)
         market = _start(run, children)
         picture = Picture(settings=run.settings, fleet=run.fleet, began_ms=began_ms)
         cleanup.callback(picture.close)
+        _show(session, children=children, picture=picture)
         ended = _watch(run, children, market=market, picture=picture)
         _progress(f"{ended}; stopping")
         _settle(children, market)
@@ -115,18 +144,31 @@ def _play(run: Run, *, directory: Path, addresses: StackAddresses, began_ms: int
 
 
 def _start(run: Run, children: Children) -> Child:
-    children.start("sink-timescale", ["sink", "timescale"], ready="sink_ready")
+    for name in SINKS:
+        children.start(f"sink-{name}", ["sink", name], ready="sink_ready")
     for name in AGENTS:
         extra = ["--policy", run.policy] if name == "orchestrator" else []
         children.start(f"agent-{name}", ["agent", name, *extra], ready="agent_ready")
     children.start("controller", ["controller"], ready="controller_ready")
-    _progress("waiting for agents, controller and sink")
+    children.start("relay", ["relay"], ready="relay_ready")
+    children.start("gateway", ["gateway"], ready="gateway_serves")
+    _progress("waiting for agents, controller, sinks and gateway")
     children.wait_ready()
     clock = [
         "--speed", str(run.speed_ratio), "--origin-ms", str(sample_start_ms()), "--started-ms", str(wall_ms()),
     ]  # fmt: skip
     children.start("simulate-fleet", ["simulate", "fleet", *clock])
     return children.start("simulate-market", ["simulate", "market", *clock])
+
+
+def _show(session: Session, *, children: Children, picture: Picture) -> None:
+    """Print what a customer may type, once there are prices for it."""
+    until = time.monotonic() + seconds(PRICED_MS_MAX)
+    while not picture.is_scored and time.monotonic() < until:
+        children.check()
+        time.sleep(seconds(LOOK_MS))
+    _progress("in another shell, here, a customer may type:")
+    console.print(escape(str(session)))
 
 
 def _watch(run: Run, children: Children, *, market: Child, picture: Picture) -> str:

@@ -12,6 +12,7 @@ from hcp.cli import db, demo, devices, gateway, processes, stack, topics
 from hcp.cli.backtest import backtest
 from hcp.cli.doctor import doctor
 from hcp.cli.explain import explain
+from hcp.cli.live import live
 from hcp.cli.report import report
 from hcp.errors import HcpError
 
@@ -36,6 +37,7 @@ app.command()(processes.controller)
 app.command()(processes.sink)
 app.command()(gateway.gateway)
 app.command()(gateway.relay)
+app.command()(live)
 app.command()(demo.demo)
 app.command()(backtest)
 app.command()(explain)

@@ -12,6 +12,7 @@ from rich.text import Text
 from hcp.clock import seconds, wall_ms
 from hcp.errors import HcpError
 from hcp.kafka.admin import group_lag
+from hcp.model.devices import DeviceMode
 from hcp.model.facilities import Fleet
 from hcp.model.units import MS_PER_SECOND
 from hcp.settings import Settings
@@ -71,6 +72,12 @@ class Picture:
     def settings(self) -> Settings:
         """Where this run's services are."""
         return self._settings
+
+    @property
+    def is_scored(self) -> bool:
+        """Tell whether every site has a score for inference: GPU prices have reached whoever decides."""
+        scored = {facility for facility, _, mode, *_ in self._seen.profits if mode == DeviceMode.AI_INFERENCE}
+        return scored >= {site.facility_id for site in self._fleet.facilities}
 
     def stop(self) -> None:
         """Stop gathering; the connection stays open for the summary."""

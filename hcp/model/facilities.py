@@ -6,7 +6,7 @@ from typing import Final
 
 from hcp.model.devices import DeviceClass, DeviceMode
 from hcp.model.types import DEVICES_PER_SHARD_MAX
-from hcp.model.units import MS_PER_HOUR, Ratio, UsdPerKwh
+from hcp.model.units import MS_PER_HOUR, MS_PER_MINUTE, DurationMs, Ratio, UsdPerKwh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,15 +172,24 @@ class PlacementWeights:
 
 
 DEFAULT_WEIGHTS: Final = PlacementWeights()
+DEFAULT_METER_MS: Final = DurationMs(MS_PER_MINUTE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """Everything HCP runs; lookups by id."""
+    """Everything HCP runs; lookups by id.
+
+    Attributes:
+        facilities: Its sites.
+        device_classes: What their devices are.
+        placement_weights: By which devices are chosen.
+        meter_ms: How often a run is told of, so that what it costs can be seen; on the site's next event.
+    """
 
     facilities: tuple[Facility, ...]
     device_classes: tuple[DeviceClass, ...]
     placement_weights: PlacementWeights = DEFAULT_WEIGHTS
+    meter_ms: DurationMs = DEFAULT_METER_MS
 
     def facility(self, facility_id: str) -> Facility | None:
         """Return the facility, or None when fleet.toml has none of that id."""

@@ -85,6 +85,15 @@ def test_placement_weights_are_read_and_add_up_to_a_hundred() -> None:
         fleet_from_table({**table, "placement_weights": {"switching": 100.0}}, origin="test")
 
 
+def test_how_often_a_run_is_metered_is_read() -> None:
+    """A minute without it, and never less than a second."""
+    table = tomllib.loads((ROOT / "fleet.toml").read_text(encoding="utf-8"))
+    assert fleet_from_table(table, origin="test").meter_ms == 60_000
+    assert fleet_from_table({**table, "meter_seconds": 5}, origin="test").meter_ms == 5_000
+    with pytest.raises(FleetError, match="meter_seconds must be above 0, was 0"):
+        fleet_from_table({**table, "meter_seconds": 0}, origin="test")
+
+
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     """No fleet file: the error names the path."""
     with pytest.raises(FleetError, match="fleet file must be readable"):

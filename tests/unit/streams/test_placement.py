@@ -14,7 +14,7 @@ from hcp.model.units import MS_PER_SECOND
 from hcp.model.workloads import WorkloadEventType, WorkloadType
 from streams.candidates import Reading
 from streams.inventory import count_devices
-from streams.placement import FORGET_MS, METER_MS, PATIENCE_MS, TRIES_MAX, on_request
+from streams.placement import FORGET_MS, PATIENCE_MS, TRIES_MAX, on_request
 from streams.service_levels import SERVICE_LEVELS, ServiceClass
 from streams.shards import report_of
 from streams.tickets import Ticket
@@ -181,7 +181,7 @@ def test_a_run_is_told_of_as_it_goes_on() -> None:
     """So that what it costs can be seen."""
     site = a_site()
     site.ask(a_request("one"))
-    site.wait(METER_MS)
+    site.wait(DEMO_FLEET.meter_ms)
     assert site.kinds("one")[-1] == "metered"
 
 
