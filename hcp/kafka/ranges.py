@@ -24,6 +24,8 @@ RECORDS_MAX: Final = 10_000
 QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 GROUP: Final = "hcp-range"
 """librdkafka wants a name; nothing is ever committed under it."""
+NEVER: Final = 2**63 - 1
+"""An end that no offset reaches."""
 _BYTES_PER_KIB: Final = 1_024
 Place = tuple[str, int]
 """Topic and partition."""
@@ -120,6 +122,18 @@ def read(
     Raises:
         BrokerError: A topic has gone, or the broker sent nothing for SILENCE_MS_MAX (it is waited for until then).
     """
+    for batch in read_messages(bootstrap, ranges, records_max=records_max, queue_bytes_max=queue_bytes_max):
+        yield [record_of(message) for message in batch]
+
+
+def read_messages(
+    bootstrap: str, ranges: Iterable[Range], *, records_max: int = RECORDS_MAX, queue_bytes_max: int = QUEUE_BYTES_MAX
+) -> Iterator[list[Message]]:
+    """Yield what `read` does as librdkafka's own messages: for bytes that go on as they are, headers of null too.
+
+    Raises:
+        BrokerError: As `read` does.
+    """
     open_ends = {each.place: each.end for each in ranges if each.count}
     starts = [TopicPartition(*each.place, each.start) for each in ranges if each.count]
     if not open_ends:
@@ -129,9 +143,9 @@ def read(
         consumer.assign(starts)
         heard_at = time.monotonic()
         while open_ends:
-            records = _sift(consumer, consumer.consume(records_max, timeout=seconds(POLL_MS)), open_ends)
-            if records:
-                yield records
+            found = _sift(consumer, consumer.consume(records_max, timeout=seconds(POLL_MS)), open_ends)
+            if found:
+                yield found
                 heard_at = time.monotonic()  # whoever reads may take its time
             elif time.monotonic() - heard_at > seconds(SILENCE_MS_MAX):
                 raise BrokerError(f"{bootstrap} must send what it holds, was silent for {SILENCE_MS_MAX} ms")
@@ -141,16 +155,35 @@ def read(
         consumer.close()
 
 
-def _sift(consumer: Consumer, messages: list[Message], open_ends: dict[Place, int]) -> list[ConsumedRecord]:
+def follow(bootstrap: str, starts: Mapping[Place, int]) -> Iterator[list[ConsumedRecord]]:
+    """Yield what comes from those offsets on, for ever; an empty batch each POLL_MS in which nothing came.
+
+    Raises:
+        BrokerError: A topic has gone; a broker that is away is waited for.
+    """
+    consumer = _reader(bootstrap)
+    try:
+        consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
+        ends = dict.fromkeys(starts, NEVER)
+        while True:
+            yield [
+                record_of(each)
+                for each in _sift(consumer, consumer.consume(RECORDS_MAX, timeout=seconds(POLL_MS)), ends)
+            ]
+    finally:
+        consumer.close()
+
+
+def _sift(consumer: Consumer, messages: list[Message], open_ends: dict[Place, int]) -> list[Message]:
     """Return the records that lie within their ranges; take ranges that have been read to their end out of work."""
     records = []
     for message in messages:
         place = str(message.topic()), int(message.partition() or 0)
         if (error := message.error()) is None:
-            record = record_of(message)
-            if record.offset < open_ends.get(place, 0):
-                records.append(record)
-            _close(consumer, open_ends, place, record.offset + 1)
+            offset = int(message.offset() or 0)
+            if offset < open_ends.get(place, 0):
+                records.append(message)
+            _close(consumer, open_ends, place, offset + 1)
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's own public name
             _close(consumer, open_ends, place, int(message.offset() or 0))
         elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART or error.fatal():
