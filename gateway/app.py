@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from gateway.database import Database, make_pool
 from gateway.deps import Gateway, GatewayConfig
 from gateway.edge import Edge, before_send
+from gateway.inference import Inference
 from gateway.limits import Limit, RateLimiter, allowance_of
 from gateway.live import Hub
 from gateway.notifier import Notifier
@@ -23,7 +24,7 @@ from gateway.passwords import PasswordCheck
 from gateway.principals import Access
 from gateway.problems import HANDLERS
 from gateway.revocations import KEPT, Revocations
-from gateway.routes import account, billing, fleet, live, operations, workloads
+from gateway.routes import account, billing, fleet, inference, live, operations, workloads
 from gateway.routes.shared import marked
 from gateway.signing import Signing
 from gateway.tasks import end_all
@@ -72,6 +73,7 @@ def make_gateway(config: GatewayConfig, fleet_: Fleet, *, clock: Clock = wall_ms
         notifier=Notifier(database=database),
         view=FleetView(database=analytics, clock=clock, fleet=fleet_),
         hub=Hub(redis=live_redis),
+        inference=Inference(config=config.inference),
     )
 
 
@@ -79,6 +81,7 @@ def make_gateway(config: GatewayConfig, fleet_: Fleet, *, clock: Clock = wall_ms
 async def _running(gateway: Gateway) -> AsyncIterator[None]:
     await gateway.database.pool.open()
     await gateway.analytics.pool.open()
+    await gateway.inference.open()
     work: tuple[Coroutine[Any, Any, None], ...] = (
         gateway.revocations.watch(),
         gateway.signing.watch(gateway.verifier.forget),
@@ -96,6 +99,7 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
         yield
     finally:
         await end_all(tasks)
+        await gateway.inference.close()
         await gateway.redis.aclose()
         await gateway.hub.redis.aclose()
         await gateway.analytics.pool.close()
@@ -120,7 +124,14 @@ def make_app(gateway: Gateway) -> Litestar:
 
     api = Router(
         "/api/v1",
-        route_handlers=[*workloads.HANDLERS, *fleet.HANDLERS, *billing.HANDLERS, *account.HANDLERS, *live.HANDLERS],
+        route_handlers=[
+            *workloads.HANDLERS,
+            *inference.HANDLERS,
+            *fleet.HANDLERS,
+            *billing.HANDLERS,
+            *account.HANDLERS,
+            *live.HANDLERS,
+        ],
     )
     return Litestar(
         route_handlers=[api, account.jwks, *operations.HANDLERS],

@@ -6,6 +6,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from gateway.database import Database
+from gateway.inference import NO_SERVERS, Inference, InferenceConfig
 from gateway.limits import Limit, RateLimiter
 from gateway.live import Hub
 from gateway.notifier import Notifier
@@ -29,6 +30,7 @@ class GatewayConfig:
         keys_dir: Signing keys.
         processes: How many share the port, and the rates while Redis is away.
         rates_per_s: Steady calls a second by kind of route.
+        inference: Where inference servers are.
     """
 
     postgres_dsn: str
@@ -38,6 +40,7 @@ class GatewayConfig:
     keys_dir: Path
     processes: int
     rates_per_s: dict[Limit, float]
+    inference: InferenceConfig = NO_SERVERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,3 +60,4 @@ class Gateway:
     notifier: Notifier
     view: FleetView
     hub: Hub
+    inference: Inference

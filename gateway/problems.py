@@ -32,7 +32,9 @@ TITLES: Final[dict[int, str]] = {
     428: "Precondition required",
     429: "Too many requests",
     500: "Internal error",
+    502: "Bad gateway",
     503: "Unavailable",
+    504: "Gateway timeout",
 }
 
 _log = structlog.get_logger(__name__)

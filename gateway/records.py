@@ -64,6 +64,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     status: WorkloadStatus
     status_reason: str
     facility_id: str | None
+    device_ids: list[str]
     queue_position: int | None
     cost_usd_micros: int
     reserved_usd_micros: int
@@ -72,6 +73,14 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     cancel_requested_at_ms: int | None
     started_at_ms: int | None
     finished_at_ms: int | None
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for inference in OpenAI's form: what the gateway looks at; the server is sent all that was given."""
+
+    prompt: Annotated[str, Meta(examples=["Once upon a time"])] | list[int]
+    max_tokens: Annotated[int, Meta(ge=1, le=1_000_000, examples=[16])] = 16
+    stream: Annotated[bool, Meta(description="Tokens as they come, as server-sent events.")] = False
 
 
 class WorkloadPage(msgspec.Struct, frozen=True, kw_only=True):

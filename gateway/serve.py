@@ -11,6 +11,7 @@ from litestar import Litestar
 
 from gateway.app import make_app, make_gateway
 from gateway.deps import GatewayConfig
+from gateway.inference import InferenceConfig, urls_of
 from gateway.keys import ensure_keys
 from gateway.limits import Limit
 from gateway.migrations import prepare
@@ -29,7 +30,11 @@ def keys_dir_of(settings: Settings) -> Path:
 
 
 def config_of(settings: Settings) -> GatewayConfig:
-    """Return the part of the settings that the gateway needs."""
+    """Return the part of the settings that the gateway needs.
+
+    Raises:
+        SettingsError: The inference servers' key cannot be read, or where they are is not said in pairs.
+    """
     return GatewayConfig(
         postgres_dsn=settings.postgres_dsn.get_secret_value(),
         timescale_dsn=settings.timescale_dsn.get_secret_value(),
@@ -42,7 +47,15 @@ def config_of(settings: Settings) -> GatewayConfig:
             Limit.WRITE: settings.gateway_writes_per_s,
             Limit.LOGIN: settings.gateway_logins_per_s,
         },
+        inference=InferenceConfig(urls=urls_of(settings.inference_urls), key=_key_in(settings.inference_key_file)),
     )
+
+
+def _key_in(file: Path | None) -> str | None:
+    try:
+        return None if file is None else file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"HCP_INFERENCE_KEY_FILE must be readable, was {file}: {error}") from error
 
 
 def load_app(settings: Settings, fleet: Fleet) -> Litestar:

@@ -24,7 +24,7 @@ _TIMES: Final = ", ".join(
 )
 _COLUMNS: Final = (
     "workload_id::text, customer_id::text, name, workload_type, priority, requirements, status, status_reason, "
-    f"facility_id, queue_position, cost_usd_micros, reserved_usd_micros, device_seconds, {_TIMES}"
+    f"facility_id, device_ids, queue_position, cost_usd_micros, reserved_usd_micros, device_seconds, {_TIMES}"
 )
 _KNOWN: Final = (
     "select request_hash, workload_id::text from idempotency_keys where customer_id = %s and idempotency_key = %s"

@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     gateway_reads_per_s: float = Field(50.0, gt=0, le=1e6, description="Reads a customer may make, a second and route.")
     gateway_writes_per_s: float = Field(10.0, gt=0, le=1e6, description="Writes a customer may make, likewise.")
     gateway_logins_per_s: float = Field(1.0, gt=0, le=1e6, description="Token requests one address may make a second.")
+    inference_urls: str = Field(
+        "",
+        description="Where the gateway finds inference servers: name=http://... pairs, separated by spaces; a name is "
+        "a device, shard, cluster or site, or * for all others; {index} and {shard} stand for the device's.",
+    )
+    inference_key_file: Path | None = Field(None, description="Bearer token that the inference servers ask for.")
     fleet_file: Path = Field(Path("fleet.toml"), description="The fleet description.")
     hardware_file: Path | None = Field(
         None, description="The real devices that a controller drives; default: all are simulated."

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from litestar import Request
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import HeaderParameter, QueryParameter
+from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
 from gateway.cursors import CURSOR_CHARS_MAX, PAGE_DEFAULT, PAGE_MAX
 from gateway.deps import Gateway
@@ -36,6 +36,7 @@ IfMatch = Annotated[
 IfNoneMatch = Annotated[
     str | None, HeaderParameter(name="If-None-Match", max_length=200, description="ETag known: 304 when it is current.")
 ]
+WorkloadId = Annotated[str, PathParameter(description="UUID of a workload.", max_length=64)]
 DEFAULT_LIMIT: Final = PAGE_DEFAULT
 
 

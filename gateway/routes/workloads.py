@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 
 from litestar import Response, delete, get, post
-from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
+from litestar.params import HeaderParameter, JSONBody, QueryParameter
 
 from gateway import workloads
 from gateway.cursors import uuid_of
@@ -22,6 +22,7 @@ from gateway.routes.shared import (
     IfNoneMatch,
     PageLimit,
     Parts,
+    WorkloadId,
     call_of,
     errors,
     marked,
@@ -44,7 +45,6 @@ IdempotencyKey = Annotated[
         description="Yours, one a workload: the same request sent again makes no second one.",
     ),
 ]
-WorkloadId = Annotated[str, PathParameter(description="UUID of a workload.", max_length=64)]
 
 
 @post(

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.markup import escape
 
 from agents import AGENTS
+from gateway.inference import ANY
 from hcp.cli.children import Child, Children
 from hcp.cli.picture import Picture
 from hcp.cli.session import Session, make_session
@@ -41,6 +42,10 @@ PRICED_MS_MAX: Final = 20_000
 LOOK_MS: Final = 100
 GATEWAY_PORTS: Final = range(8_080, 8_180)
 """The first free one; its standard one when nothing else runs here."""
+
+INFERENCE_PORTS: Final = range(8_200, 8_300)
+WEIGHTS_MB: Final = "4"
+"""The one simulated server answers for every device; a small model spares the cores."""
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -102,6 +107,7 @@ def _settings(settings: Settings, addresses: StackAddresses) -> Settings:
             "timescale_dsn": addresses.timescale_dsn,
             "postgres_dsn": addresses.postgres_dsn,
             "gateway_port": _free_port(GATEWAY_PORTS),
+            "inference_urls": f"{ANY}=http://127.0.0.1:{_free_port(INFERENCE_PORTS)}",
             "redis_url": addresses.redis_url,
         }
     )
@@ -121,6 +127,7 @@ def _play(run: Run, *, directory: Path, addresses: StackAddresses, began_ms: int
         "HCP_STATE_DIR": str((directory / "state").absolute()),
         "HCP_LOG_LEVEL": run.settings.log_level,
         "HCP_GATEWAY_PORT": str(run.settings.gateway_port),
+        "HCP_INFERENCE_URLS": run.settings.inference_urls,
     }
     session = make_session(
         addresses.postgres_dsn,
@@ -150,6 +157,9 @@ def _start(run: Run, children: Children) -> Child:
         extra = ["--policy", run.policy] if name == "orchestrator" else []
         children.start(f"agent-{name}", ["agent", name, *extra], ready="agent_ready")
     children.start("controller", ["controller"], ready="controller_ready")
+    port = run.settings.inference_urls.rpartition(":")[2]
+    server = ["server", "--port", port, "--weights-mb", WEIGHTS_MB]
+    children.start("inference", server, ready='"port"', module="simulators.gpu_workloads.cli")
     children.start("relay", ["relay"], ready="relay_ready")
     children.start("gateway", ["gateway"], ready="gateway_serves")
     _progress("waiting for agents, controller, sinks and gateway")

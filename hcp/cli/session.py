@@ -19,6 +19,7 @@ AUTH="Authorization: Bearer $TOKEN"
 WANTS='{"workload_type":"inference_interactive","requirements":{"device_class":"h100","price_usd_micros_per_device_hour_max":9000000}}'
 ID=$(curl -s "$URL/api/v1/workloads" -H "$AUTH" -H "$JSON" -H "Idempotency-Key: demo-$RANDOM" -d "$WANTS" | jq -r .workload_id)
 .venv/bin/hcp live $ID --url $URL --token $TOKEN --until started
+curl -sw "\\n" "$URL/api/v1/workloads/$ID/v1/completions" -H "$AUTH" -H "$JSON" -d '{"prompt":"Once upon a time","max_tokens":8}'
 .venv/bin/hcp live $ID --url $URL --token $TOKEN --until usage
 curl -sw "\\n" -X DELETE "$URL/api/v1/workloads/$ID" -H "$AUTH"
 .venv/bin/hcp live $ID --url $URL --token $TOKEN --until cancelled

@@ -1,8 +1,8 @@
 """The operational read model in PostgreSQL: status, cost and invoices of workloads; this sink is its only writer.
 
-It writes, in table `workloads`: status, status_reason, facility_id, queue_position, started_at, finished_at,
-status_changed_at, kafka_partition, kafka_offset (from workload.events), cost_usd_micros, device_seconds (from
-billing.usage); and the tables invoices and invoice_lines, of which each line names the record it was made from.
+It writes, in table `workloads`: status, status_reason, facility_id, device_ids, queue_position, started_at,
+finished_at, status_changed_at, kafka_partition, kafka_offset (from workload.events), cost_usd_micros, device_seconds
+(from billing.usage); and the tables invoices and invoice_lines, of which each line names the record it was made from.
 
 Exactly once without offsets of its own: a workload's events share a partition, so one is new when its offset is above
 the row's; a usage is new when its line is not there yet.
@@ -27,7 +27,8 @@ _SEEN: Final = (
 )
 _MOVE: Final = f"""
 update workloads set status = %(status)s, status_reason = %(reason)s,
-    facility_id = coalesce(%(facility_id)s, facility_id), queue_position = %(queue_position)s,
+    facility_id = coalesce(%(facility_id)s, facility_id), device_ids = %(device_ids)s,
+    queue_position = %(queue_position)s,
     started_at = case when %(is_running)s then coalesce(started_at, {_TIME}) else started_at end,
     finished_at = case when %(is_over)s then {_TIME} else finished_at end,
     status_changed_at = case when status = %(status)s then status_changed_at else {_TIME} end,
@@ -87,6 +88,7 @@ def take_event(connection: psycopg.Connection[Any], event: WorkloadEvent, *, rec
             "status": after.value,
             "reason": event.reason,
             "facility_id": event.facility_id,
+            "device_ids": event.device_ids.split(),
             "queue_position": event.queue_position,
             "is_running": after is WorkloadStatus.RUNNING,
             "is_over": after in ENDED,

@@ -34,13 +34,14 @@ def lab(services: StackAddresses, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One thing to do, and what customer and anonymous are answered; an admin may do all of it."""
+    """One thing to do, and what customer, anonymous and admin are answered; an admin may do nearly all of it."""
 
     method: str
     path: str
     customer: int
     body: dict[str, Any] | None = None
     anonymous: int = 401
+    admin: int = 200
 
 
 DEVICE: Final = "/api/v1/resources/tx-north.gpu-1/00/001"
@@ -59,6 +60,9 @@ MATRIX: Final = {
     "see another's workload": Action(method="GET", path="/api/v1/workloads/{other}", customer=404),
     "see another's events": Action(method="GET", path="/api/v1/workloads/{other}/events", customer=404),
     "terminate another's workload": Action(method="DELETE", path="/api/v1/workloads/{other}", customer=404),
+    "query another's inference": Action(
+        method="POST", path="/api/v1/workloads/{other}/v1/completions", customer=404, admin=404, body={"prompt": "a"}
+    ),
     "see resources": Action(method="GET", path="/api/v1/resources", customer=403),
     "see a resource": Action(method="GET", path=DEVICE, customer=403),
     "modify a resource": Action(
@@ -88,7 +92,7 @@ async def test_every_cell_of_the_matrix(lab: Lab, role: str) -> None:
                 action.method, action.path.format(**places), json=action.body, headers=keyed(headers)
             )
             found[name] = answer.status_code if answer.status_code >= 300 else 200
-            allowed = {"admin": 200, "customer": action.customer, "anonymous": action.anonymous}[role]
+            allowed = {"admin": action.admin, "customer": action.customer, "anonymous": action.anonymous}[role]
             wanted[name] = allowed if allowed >= 300 else 200
     assert found == wanted
 
