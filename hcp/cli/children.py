@@ -5,13 +5,15 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 from hcp.clock import seconds
 from hcp.errors import HcpError
 
-READY_MS_MAX: Final = 60_000
+READY_MS_MAX: Final = 120_000
+"""Fifteen processes import at once; two busy cores take most of a minute."""
 STOP_MS_MAX: Final = 15_000
 POLL_MS: Final = 50
 LOG_LINES_SHOWN: Final = 5
@@ -86,18 +88,35 @@ class Children:
 
     def stop(self, child: Child) -> int:
         """Ask a child to end, wait, and kill it when it does not; return its exit code."""
-        if child.process.poll() is None:
-            child.process.send_signal(signal.SIGTERM)
-            try:
-                child.process.wait(seconds(STOP_MS_MAX))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
-        return child.process.returncode
+        _ask_to_end(child)
+        return _end_of(child)
 
     def stop_all(self) -> dict[str, int]:
-        """Stop all, the last started first; return exit codes by name."""
-        return {child.name: self.stop(child) for child in reversed(self._children)}
+        """Stop all, the last started first and those of one kind (`agent-...`) together; return exit codes by name."""
+        codes: dict[str, int] = {}
+        for _, alike in groupby(reversed(self._children), key=_kind):
+            children = list(alike)
+            for child in children:
+                _ask_to_end(child)
+            codes |= {child.name: _end_of(child) for child in children}
+        return codes
+
+
+def _ask_to_end(child: Child) -> None:
+    if child.process.poll() is None:
+        child.process.send_signal(signal.SIGTERM)
+
+
+def _end_of(child: Child) -> int:
+    try:
+        return child.process.wait(seconds(STOP_MS_MAX))
+    except subprocess.TimeoutExpired:
+        child.process.kill()
+        return child.process.wait()
+
+
+def _kind(child: Child) -> str:
+    return child.name.partition("-")[0]
 
 
 def _has_line(child: Child) -> bool:

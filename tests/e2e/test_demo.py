@@ -1,7 +1,9 @@
-"""The demo as a person runs it: a recorded price becomes a verified switch, and nothing is left behind."""
+"""The demo as people run it: prices become verified switches, a customer is served, and nothing is left behind."""
 
+import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +15,15 @@ import pytest
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
-START_SECONDS_MAX, STOP_SECONDS_MAX = 120.0, 60.0
+START_SECONDS_MAX, STOP_SECONDS_MAX = 180.0, 60.0
+SESSION_BEGINS = "a customer may type:\n"
+SESSION_ENDS = "/billing/invoices"
+SWITCHED = "command_executed"
+JQ = (
+    f"jq() {{ {shlex.quote(sys.executable)} -c "
+    "'import json, sys; print(json.load(sys.stdin)[sys.argv[1][1:]])' \"$2\"; }\n"
+)
+"""What the session uses of jq, for machines that lack it."""
 
 
 def _demo(state: Path, *arguments: str) -> "subprocess.Popen[str]":
@@ -45,11 +55,55 @@ def _wait_gone(state: Path) -> list[psutil.Process]:
     return left
 
 
-def test_a_recorded_price_becomes_a_verified_switch(tmp_path: Path) -> None:
-    """The demo runs, switches devices, sums up without errors, and leaves no process behind."""
-    demo = _demo(tmp_path, "--duration", "30")
-    output, _ = demo.communicate(timeout=280)
+def _session(demo: "subprocess.Popen[str]") -> str:
+    """Return what the demo prints for a customer to type; it comes before the first picture."""
+    assert demo.stdout is not None
+    printed = ""
+    for line in demo.stdout:
+        printed += line
+        if SESSION_ENDS in line:
+            break
+    assert SESSION_BEGINS in printed, printed
+    return printed.partition(SESSION_BEGINS)[2]
+
+
+def _typed(session: str) -> list[str]:
+    """Type it in a shell of the same folder; return the lines of its answers."""
+    done = subprocess.run(
+        ["bash", "-c", JQ + session], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr, done.stderr
+    return done.stdout.splitlines()
+
+
+def _wait_switched(state: Path, demo: "subprocess.Popen[str]") -> None:
+    log = state / "stacks" / "e2e" / "logs" / "controller.log"
+    until = time.monotonic() + START_SECONDS_MAX
+    while SWITCHED not in log.read_text(encoding="utf-8") and time.monotonic() < until:
+        assert demo.poll() is None, "the demo ended early"
+        psutil.wait_procs([psutil.Process(demo.pid)], timeout=0.2)
+
+
+def test_prices_become_switches_and_a_customer_is_served(tmp_path: Path) -> None:
+    """The session works as printed, devices switch, all is summed up without errors, and no process is left behind."""
+    demo = _demo(tmp_path)
+    try:
+        lines = _typed(_session(demo))
+        _wait_switched(tmp_path, demo)
+        demo.send_signal(signal.SIGINT)
+        output, _ = demo.communicate(timeout=STOP_SECONDS_MAX)
+    finally:
+        demo.kill()
     assert demo.returncode == 0, output[-3000:]
+    told = [line.split()[1] for line in lines if not line.startswith("{")]
+    assert told[: told.index("started") + 1] == ["created", "queued", "placed", "starting", "started"]
+    assert {"usage", "cancelled"} <= set(told)
+    completion, cancelled, usage, invoices = (json.loads(line) for line in lines if line.startswith("{"))
+    assert completion["usage"]["completion_tokens"] == 8
+    assert cancelled["cost_usd_micros"] > 0
+    assert usage["amount_usd_micros"] > 0
+    assert [each["amount_usd_micros"] > 0 for each in invoices["items"]] == [True]
     summary = output[output.rindex("summary") :]
     assert re.search(r"committed [1-9]", summary), summary
     assert re.search(r"decisions\s+[1-9]\d* to switch", summary), summary
