@@ -144,7 +144,9 @@ class _Controller:
         try:
             while not self._stopping.is_set():
                 if len(self._in_flight) < IN_FLIGHT_MAX:
-                    records = await asyncio.to_thread(consumer.poll, records_max=POLL_RECORDS_MAX, timeout_ms=POLL_MS)
+                    records = await asyncio.to_thread(
+                        consumer.poll, records_max=POLL_RECORDS_MAX, timeout_ms=POLL_MS, is_prompt=True
+                    )
                     for record in records:
                         self._take(record, worker)
                 else:

@@ -54,7 +54,7 @@ def follow(name: str, *, settings: Settings, topics: Sequence[str], effect: Call
     _log.info("sink_ready", sink=name)
     try:
         while not stop.is_set():
-            records = consumer.poll(records_max=RECORDS_MAX, timeout_ms=POLL_MS)
+            records = consumer.poll(records_max=RECORDS_MAX, timeout_ms=POLL_MS, is_prompt=True)
             if not records:
                 continue
             told = _decoded(records, producer=producer)

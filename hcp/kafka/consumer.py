@@ -78,8 +78,11 @@ class BatchConsumer:
         )
         self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke)
 
-    def poll(self, *, records_max: int, timeout_ms: int) -> list[ConsumedRecord]:
+    def poll(self, *, records_max: int, timeout_ms: int, is_prompt: bool = False) -> list[ConsumedRecord]:
         """Return up to `records_max` records; empty after `timeout_ms`.
+
+        For so many it waits all of the time, which makes large batches; when prompt, only for the first of them, and
+        then takes what has come.
 
         A broker that is away is waited for: librdkafka reconnects, this says so once.
 
@@ -87,7 +90,10 @@ class BatchConsumer:
             BrokerError: A topic does not exist, or another error that waiting will not mend.
         """
         records = []
-        for message in self._consumer.consume(records_max, timeout=seconds(timeout_ms)):
+        messages = self._consumer.consume(1 if is_prompt else records_max, timeout=seconds(timeout_ms))
+        if is_prompt and messages and records_max > 1:
+            messages += self._consumer.consume(records_max - 1, timeout=0)
+        for message in messages:
             error = message.error()
             if error is None:
                 records.append(record_of(message))

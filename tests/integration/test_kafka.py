@@ -4,6 +4,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import Producer
 
 from hcp.codecs import decode, encode
 from hcp.errors import BrokerError
@@ -60,6 +61,34 @@ def test_a_topic_with_other_partitions_is_refused(services: StackAddresses) -> N
     two = replace(one, partitions=2)
     with pytest.raises(BrokerError, match="must have 2 partitions, was 1"):
         ensure_topics(services.kafka_bootstrap, [two])
+
+
+@pytest.mark.timeout(120)
+def test_a_prompt_poll_waits_for_the_first_record_and_not_for_a_full_batch(services: StackAddresses) -> None:
+    """It would else be in this test until the bound on it: the batch never fills."""
+    ensure_topics(services.kafka_bootstrap)
+    topic = Topic(
+        name=f"t-{uuid4().hex}",
+        record=type(AUDIT),
+        key="subject",
+        partition_by="subject",
+        partitions=1,
+        cleanup=Cleanup.DELETE,
+        retention_ms=-1,
+        doc="",
+    )
+    ensure_topics(services.kafka_bootstrap, [topic])
+    producer = Producer({"bootstrap.servers": services.kafka_bootstrap})
+    for number in range(3):
+        producer.produce(topic.name, value=b"%d" % number)
+    producer.flush()
+    consumer = BatchConsumer(bootstrap=services.kafka_bootstrap, group=f"g-{uuid4().hex}", topics=[topic.name])
+    found: list[ConsumedRecord] = []
+    while len(found) < 3:
+        found += consumer.poll(records_max=100, timeout_ms=600_000, is_prompt=True)
+    assert consumer.poll(records_max=1, timeout_ms=1, is_prompt=True) == []
+    consumer.close()
+    assert [record.value for record in found] == [b"0", b"1", b"2"]
 
 
 def test_sent_records_arrive_once_committed_ones_do_not_return(services: StackAddresses) -> None:
