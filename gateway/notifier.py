@@ -30,7 +30,7 @@ class Notifier:
             await self._wanted.wait()
             self._wanted.clear()
             try:
-                async with self.database.transaction() as connection:
+                async with self.database.connection() as connection:
                     await connection.execute(f"notify {CHANNEL}".encode())
             except StoreError:
                 continue  # the relay looks by itself, and a store that is away is reported by those who need it

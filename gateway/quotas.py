@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.database import Connection
+from gateway.database import Connection, Cursor
 from gateway.problems import ProblemError
 from hcp.model.units import MS_PER_HOUR, MS_PER_SECOND
 
@@ -67,21 +67,36 @@ def reserved_usd_micros(*, device_count: int, run_seconds_max: int, price_usd_mi
     return -(-device_count * run_seconds_max * price_usd_micros_per_device_hour // SECONDS_PER_HOUR)
 
 
-async def locked_quota(connection: Connection, customer_id: str) -> Quota:
-    """Return the quota and hold it until the transaction ends: other submissions of the customer wait.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedQuota:
+    """A customer's quota, asked for and not yet read."""
+
+    locked: Cursor
+    counted: Cursor
+
+    async def read(self) -> Quota:
+        """Wait for it.
+
+        Raises:
+            ProblemError: 403; the customer has none.
+        """
+        allowed, used = await self.locked.fetchone(), await self.counted.fetchone()
+        if allowed is None or used is None:
+            raise ProblemError(403, "no_quota", "customer must have a quota, had none: ask the platform")
+        return Quota(
+            devices_max=allowed["concurrent_devices_max"],
+            devices=used["devices"],
+            spend_usd_micros_max=allowed["spend_usd_micros_per_day_max"],
+            spend_usd_micros=used["spend_usd_micros"],
+        )
+
+
+async def locked_quota(connection: Connection, customer_id: str) -> LockedQuota:
+    """Ask for the quota and hold it until the transaction ends: other submissions of the customer wait.
 
     The lock and the count are two statements: under READ COMMITTED each sees what has committed when it begins, so the
-    count sees whatever the lock waited for.
+    count, like all that is asked from here on, sees whatever the lock waited for.
     """
-    async with connection.pipeline():
-        locked = await connection.execute(_LOCK, (customer_id,))
-        counted = await connection.execute(USED, (customer_id,))
-    allowed, used = await locked.fetchone(), await counted.fetchone()
-    if allowed is None or used is None:
-        raise ProblemError(403, "no_quota", "customer must have a quota, had none: ask the platform")
-    return Quota(
-        devices_max=allowed["concurrent_devices_max"],
-        devices=used["devices"],
-        spend_usd_micros_max=allowed["spend_usd_micros_per_day_max"],
-        spend_usd_micros=used["spend_usd_micros"],
-    )
+    locked = await connection.execute(_LOCK, (customer_id,))
+    counted = await connection.execute(USED, (customer_id,))
+    return LockedQuota(locked=locked, counted=counted)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -29,19 +29,17 @@ _COLUMNS: Final = (
 _KNOWN: Final = (
     "select request_hash, workload_id::text from idempotency_keys where customer_id = %s and idempotency_key = %s"
 )
-_INSERT: Final = f"""
+_INSERT: Final = """
 with made as (
     insert into workloads (workload_id, customer_id, submitted_by, name, workload_type, priority, device_class,
                            device_count, requirements, reserved_usd_micros, created_at)
     values (%(workload_id)s, %(customer_id)s, %(user_id)s, %(name)s, %(workload_type)s, %(priority)s, %(device_class)s,
             %(device_count)s, %(requirements)s::jsonb, %(reserved)s, to_timestamp(%(at_ms)s::double precision / 1000))
-    returning *
-), named as (
-    insert into idempotency_keys
-    select customer_id, %(key)s, %(hash)s, workload_id, created_at from made
+    returning customer_id, workload_id, created_at
 )
-select {_COLUMNS} from made
-"""  # noqa: S608  # columns of ours
+insert into idempotency_keys
+select customer_id, %(key)s, %(hash)s, workload_id, created_at from made
+"""
 SORTS: Final[dict[str, tuple[str, str]]] = {
     "-created_at": ("created_at", "desc"),
     "created_at": ("created_at", "asc"),
@@ -93,8 +91,9 @@ async def submit(database: Database, submission: Submission, *, key: str, call: 
     customer_id = call.caller.customer_id
     request_hash = sha256(msgspec.json.encode(submission)).digest()
     async with database.transaction() as connection:
-        quota = await locked_quota(connection, customer_id)  # also lets calls with one key in one after the other
-        known = await (await connection.execute(_KNOWN, (customer_id, key))).fetchone()
+        locked = await locked_quota(connection, customer_id)  # also lets calls with one key in one after the other
+        found = await connection.execute(_KNOWN, (customer_id, key))
+        quota, known = await locked.read(), await found.fetchone()
         if known is not None:
             return await _replayed(connection, known, request_hash)
         wants = submission.requirements
@@ -106,47 +105,67 @@ async def submit(database: Database, submission: Submission, *, key: str, call: 
         exceeded = quota.refuses(device_count=wants.device_count, reserved_usd_micros=reserved)
         if exceeded is not None:
             raise ProblemError(422, "quota_exceeded", exceeded.reason)
-        values = _values(submission, key=key, request_hash=request_hash, reserved=reserved, call=call)
-        return Submitted(workload=await _insert(connection, values, call), is_replay=False)
+        workload = _made(submission, key=key, reserved=reserved, call=call)
+        await _insert(connection, workload, key=key, request_hash=request_hash, call=call)
+        return Submitted(workload=workload, is_replay=False)
 
 
-def _values(submission: Submission, *, key: str, request_hash: bytes, reserved: int, call: Call) -> dict[str, Any]:
-    return {
-        "workload_id": id_from_content("workload", call.caller.customer_id, key),
-        "customer_id": call.caller.customer_id,
-        "user_id": call.caller.user_id,
-        "name": submission.name,
-        "workload_type": submission.workload_type.value,
-        "priority": submission.priority,
-        "device_class": submission.requirements.device_class,
-        "device_count": submission.requirements.device_count,
-        "requirements": msgspec.json.encode(submission.requirements).decode(),
-        "reserved": reserved,
-        "at_ms": call.at_ms,
-        "key": key,
-        "hash": request_hash,
-    }
+def _made(submission: Submission, *, key: str, reserved: int, call: Call) -> Workload:
+    """Return a workload as its row will be read: the insert need not be waited for to say what it says."""
+    return Workload(
+        workload_id=id_from_content("workload", call.caller.customer_id, key),
+        customer_id=call.caller.customer_id,
+        name=submission.name,
+        workload_type=submission.workload_type,
+        priority=submission.priority,
+        requirements=submission.requirements,
+        status=WorkloadStatus.CREATED,
+        status_reason="",
+        facility_id=None,
+        device_ids=[],
+        queue_position=None,
+        cost_usd_micros=0,
+        reserved_usd_micros=reserved,
+        device_seconds=0,
+        created_at_ms=call.at_ms,
+        cancel_requested_at_ms=None,
+        started_at_ms=None,
+        finished_at_ms=None,
+    )
 
 
-async def _insert(connection: Connection, values: dict[str, Any], call: Call) -> Workload:
-    async with connection.pipeline():
-        inserted = await connection.execute(_INSERT.encode(), values)
-        requirements = msgspec.json.decode(values["requirements"], type=Requirements)
-        event = event_of(
-            WorkloadEventType.CREATED,
-            workload_id=values["workload_id"],
-            customer_id=values["customer_id"],
-            workload_type=WorkloadType(values["workload_type"]),
-            priority=values["priority"],
-            requirements=requirements,
-            reason="",
-            at_ms=call.at_ms,
-        )
-        audit = _audit("workload.submit", values["workload_id"], call, after=values["requirements"])
-        await owe(connection, [event, audit], trace_id=event.event_id)
-    row = await inserted.fetchone()
-    assert row is not None, "an insert that returns must return its row"
-    return workload_of(row)
+async def _insert(connection: Connection, workload: Workload, *, key: str, request_hash: bytes, call: Call) -> None:
+    requirements = msgspec.json.encode(workload.requirements).decode()
+    await connection.execute(
+        _INSERT.encode(),
+        {
+            "workload_id": workload.workload_id,
+            "customer_id": workload.customer_id,
+            "user_id": call.caller.user_id,
+            "name": workload.name,
+            "workload_type": workload.workload_type.value,
+            "priority": workload.priority,
+            "device_class": workload.requirements.device_class,
+            "device_count": workload.requirements.device_count,
+            "requirements": requirements,
+            "reserved": workload.reserved_usd_micros,
+            "at_ms": call.at_ms,
+            "key": key,
+            "hash": request_hash,
+        },
+    )
+    event = event_of(
+        WorkloadEventType.CREATED,
+        workload_id=workload.workload_id,
+        customer_id=workload.customer_id,
+        workload_type=workload.workload_type,
+        priority=workload.priority,
+        requirements=workload.requirements,
+        reason="",
+        at_ms=call.at_ms,
+    )
+    audit = _audit("workload.submit", workload.workload_id, call, after=requirements)
+    await owe(connection, [event, audit], trace_id=event.event_id)
 
 
 def _audit(action: str, workload_id: str, call: Call, *, after: object) -> object:
