@@ -17,6 +17,8 @@ from hcp.model.recommendations import Recommendation
 from hcp.model.resources import ResourceState, StateReporter
 from hcp.model.steps import Cause
 from hcp.topics import MARKET_PRICE, OPTIMIZER_RECOMMENDATION, ORCHESTRATOR_COMMAND, Topic, partition_for
+from replay.decisions.engine import Replay
+from replay.decisions.plan import Plan, rules_of, sites_of
 from replay.decisions.records import History, cause_of
 from streams.inventory import SiteInventory, on_resource_state
 from streams.market import MarketState
@@ -27,6 +29,7 @@ from streams.site import SiteState
 from tests.unit.streams.world import DEFAULTS, DEMO_FLEET, MINUTE_MS, START_MS, a_price, a_report, step
 
 TICK_MS: Final = 5 * MINUTE_MS
+EVER_MS: Final = 2**53
 
 
 def fleet_of(sites: int, *, prefix: str = "site", like: str = "tx-south") -> Fleet:
@@ -193,3 +196,11 @@ class LivePlatform:
         for cluster in facility.clusters:
             for shard in cluster.shards():
                 yield shard.shard_id, cluster
+
+
+def decided_again(records: Iterable[ConsumedRecord], *, fleet: Fleet, policy: str) -> list[OrchestratorCommand]:
+    """Return what records of `optimizer.recommendation` lead to, each partition's in its order."""
+    inputs = sorted(records, key=lambda record: (record.partition, record.offset))
+    replay = Replay(rules_of(Plan(policy=policy), fleet=fleet), sites=sites_of(fleet, ()))
+    history = History(recommendations=lambda: inputs, prices=lambda: ())
+    return [each for decided in replay.run(history, until_ms=EVER_MS) for each in decided.decisions]

@@ -1,18 +1,17 @@
-"""What a live platform decided, decided again from its topics by the backtest's functions: the same bytes."""
+"""What a live platform decided, decided again from its topics by the same pure functions: the same bytes."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
 
-from backtest.decided import decided_again, recommended_again
 from hcp.codecs import encode
 from hcp.fleet import load_fleet
 from hcp.kafka.records import ConsumedRecord
@@ -20,12 +19,16 @@ from hcp.model.commands import DecisionAction, OrchestratorCommand
 from hcp.model.facilities import Fleet
 from hcp.model.markets import MarketPrice
 from hcp.model.recommendations import Recommendation
+from hcp.model.rejections import Rejected
 from hcp.model.resources import ResourceState
 from hcp.model.steps import Cause
 from hcp.topics import MARKET_PRICE, OPTIMIZER_RECOMMENDATION, ORCHESTRATOR_COMMAND, RESOURCE_STATE
 from simulators.market import sample_start_ms
-from streams.policies import policy_named
+from streams.inventory import SiteInventory, on_resource_state
+from streams.market import MarketState
+from streams.optimizer import on_price
 from tests.agent_process import ROOT, AgentProcesses, Reader
+from tests.decision_history import decided_again
 from tests.fix_services import OwnStack
 
 pytestmark = pytest.mark.services
@@ -120,6 +123,41 @@ def _encoded(commands: list[OrchestratorCommand]) -> dict[str, list[bytes]]:
     return {facility_id: list(each) for facility_id, each in found.items()}
 
 
+def _recommended_again(
+    prices: Iterable[tuple[MarketPrice, Cause]],
+    reports: Sequence[tuple[ResourceState, Cause]],
+    *,
+    counted_until: Sequence[int | None],
+    fleet: Fleet,
+) -> Iterator[Recommendation]:
+    """Yield what each price of one site led to.
+
+    Args:
+        prices: The site's, in the order of their topic.
+        reports: The site's, in the order of their topic.
+        counted_until: For each price that led to a recommendation, the last offset of `reports` counted in it.
+        fleet: As it was.
+    """
+    market: MarketState | None = None
+    inventory: SiteInventory | None = None
+    waiting, limits = list(reversed(reports)), iter(counted_until)
+    limit: int | None = next(limits, None)
+    for price, cause in prices:
+        while waiting and limit is not None and waiting[-1][1].offset <= limit:
+            report, report_cause = waiting.pop()
+            counted = on_resource_state(inventory, report, fleet=fleet, cause=report_cause)
+            if not isinstance(counted, Rejected):
+                inventory = dict(counted.updates).get(price.facility_id, inventory)
+        step = on_price(market, price, inventory=inventory, fleet=fleet, cause=cause)
+        if isinstance(step, Rejected):
+            continue
+        market = dict(step.updates).get(price.facility_id, market)
+        for output in step.outputs:
+            if isinstance(output, Recommendation):
+                yield output
+                limit = next(limits, None)
+
+
 def test_live_and_backtest_decide_the_same_bytes(own_stack: OwnStack, tmp_path: Path) -> None:
     """With the orchestrator killed in the middle: its memory comes back, and its decisions follow from topics alone."""
     bootstrap = own_stack.addresses.kafka_bootstrap
@@ -136,14 +174,14 @@ def test_live_and_backtest_decide_the_same_bytes(own_stack: OwnStack, tmp_path: 
             _read_until(reader, SWITCHES_MIN)
         _read_all(reader)
     fleet = load_fleet(ROOT / FLEET_FILE)
-    recommendations = _of(reader, Recommendation)
-    _check_decisions(reader, recommendations, fleet=fleet)
-    _check_recommendations(reader, [value for value, _ in recommendations], fleet=fleet)
+    _check_decisions(reader, fleet=fleet)
+    _check_recommendations(reader, [value for value, _ in _of(reader, Recommendation)], fleet=fleet)
 
 
-def _check_decisions(reader: Reader, recommendations: list[tuple[Recommendation, Cause]], *, fleet: Fleet) -> None:
+def _check_decisions(reader: Reader, *, fleet: Fleet) -> None:
     live = _encoded([value for value, _ in _of(reader, OrchestratorCommand)])
-    again = _encoded(list(decided_again(recommendations, fleet=fleet, policy=policy_named(POLICY))))
+    read = reader.present(lambda _, value: isinstance(value, Recommendation))
+    again = _encoded(decided_again([record for record, _ in read], fleet=fleet, policy=POLICY))
     assert live == again
     assert sum(map(len, live.values())) >= SWITCHES_MIN
 
@@ -151,7 +189,7 @@ def _check_decisions(reader: Reader, recommendations: list[tuple[Recommendation,
 def _check_recommendations(reader: Reader, live: list[Recommendation], *, fleet: Fleet) -> None:
     for site in fleet.facilities:
         wanted = [each for each in live if each.facility_id == site.facility_id]
-        again = recommended_again(
+        again = _recommended_again(
             [(price, cause) for price, cause in _of(reader, MarketPrice) if price.facility_id == site.facility_id],
             [(report, cause) for report, cause in _of(reader, ResourceState) if report.facility_id == site.facility_id],
             counted_until=[each.resource_state_offset for each in wanted],

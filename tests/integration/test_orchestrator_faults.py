@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import pytest
 
-from backtest.decided import decided_again
 from hcp.codecs import encode
 from hcp.fleet import load_fleet
 from hcp.kafka.admin import group_lag
@@ -16,11 +15,10 @@ from hcp.model.devices import DeviceMode
 from hcp.model.ids import id_from_content
 from hcp.model.recommendations import ClassDevices, ModeDevices, Recommendation
 from hcp.model.rejections import DeadLetter, RejectReason
-from hcp.model.steps import Cause
 from hcp.model.units import MS_PER_HOUR, EpochMs, UsdPerHour
 from hcp.topics import OPTIMIZER_RECOMMENDATION, ORCHESTRATOR_COMMAND
-from streams.policies import policy_named
 from tests.agent_process import ROOT, AgentProcesses, Reader
+from tests.decision_history import decided_again
 from tests.examples import AT, PRICE, RECOMMENDATION
 from tests.fix_services import OwnStack
 from tests.sink_process import wait_until
@@ -116,17 +114,8 @@ def _assert_decided(flow: Flow) -> None:
     """Each decision that follows from the topic was sent, and no other; the same bytes may come more than once."""
     flow.settle()
     read = flow.reader.present(lambda _, value: isinstance(value, Recommendation))
-    inputs: list[tuple[Recommendation, Cause]] = [
-        (
-            value,
-            Cause(
-                topic=record.topic, partition=record.partition, offset=record.offset, timestamp_ms=record.timestamp_ms
-            ),
-        )
-        for record, value in sorted(read, key=lambda pair: (pair[0].partition, pair[0].offset))
-    ]
-    assert len(inputs) == flow.hour * len(SITES)
-    again = list(decided_again(inputs, fleet=FLEET, policy=policy_named(POLICY)))
+    assert len(read) == flow.hour * len(SITES)
+    again = decided_again([record for record, _ in read], fleet=FLEET, policy=POLICY)
     live = {record.value for record, value in flow.reader.seen if isinstance(value, OrchestratorCommand)}
     assert live == {encode(command) for command in again}
     switched = {command.facility_id for command in again if command.action is DecisionAction.SWITCH}

@@ -13,10 +13,9 @@ from replay.decisions.engine import Decided, Replay
 from replay.decisions.plan import Devices, Plan, Scores, rules_of, sites_of
 from replay.decisions.snapshot import SUFFIX, read_snapshot, snapshot_for, snapshot_of, write_snapshot
 from streams.policies import policy_named
-from tests.decision_history import TICK_MS, LivePlatform, fleet_of, wild_prices
+from tests.decision_history import EVER_MS, TICK_MS, LivePlatform, fleet_of, wild_prices
 from tests.unit.streams.world import START_MS
 
-EVER_MS = 2**53
 TICKS = 30
 FLEET = fleet_of(3)
 SITES = sites_of(FLEET, ())

@@ -22,11 +22,10 @@ from streams.policies import POLICY_NAMES, Choice, ClassView, policy_named
 from streams.policies.base import PATIENT
 from streams.policies.baselines import Greedy, Threshold
 from streams.situation import LIMITS
-from tests.decision_history import TICK_MS, LivePlatform, fleet_of, wild_prices
+from tests.decision_history import EVER_MS, TICK_MS, LivePlatform, fleet_of, wild_prices
 from tests.examples import RECOMMENDATION as EXAMPLE
 from tests.unit.streams.world import START_MS
 
-EVER_MS = 2**53
 FLEET = fleet_of(3)
 EVERYWHERE = sites_of(FLEET, ())
 
