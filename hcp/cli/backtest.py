@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from backtest.decisions_parquet import DecisionFile
 from backtest.engine import BacktestRun, run_backtest
 from backtest.history import History, open_history, prices_of
 from backtest.report import ReportHead, write_report
@@ -28,6 +27,7 @@ from backtest.wording import (
     method_words,
 )
 from hcp.clock import wall_ms
+from hcp.decisions_parquet import DecisionFile
 from hcp.errors import MarketDataError, SettingsError
 from hcp.fleet import load_fleet
 from hcp.model.facilities import Fleet

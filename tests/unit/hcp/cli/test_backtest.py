@@ -15,10 +15,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from backtest.decisions_parquet import DecisionFile, decision_schema
 from backtest.wording import COLUMNS
 from hcp.cli.backtest import policies_named, time_ms
 from hcp.cli.main import main
+from hcp.decisions_parquet import DecisionFile, decision_schema
 from hcp.errors import SettingsError
 from hcp.model.commands import DecisionAction, OrchestratorCommand
 from streams.policies import POLICIES

@@ -1,14 +1,17 @@
-"""Every decision of a backtest as one Parquet file, written as they come."""
+"""Decisions as one Parquet file, written as they come and read as what they were: of a backtest, of a replay."""
 
+from collections.abc import Iterator
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, get_type_hints
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hcp.errors import HcpError
 from hcp.model.commands import OrchestratorCommand
 from hcp.model.validation import plain, unwrap, without_none
 
@@ -67,6 +70,23 @@ class DecisionFile:
         columns["observed_at_utc"] = columns[_TIME_COLUMN]
         self._writer.write_table(pa.table(columns, schema=self._schema))
         self._rows = []
+
+
+def read_decisions(path: Path) -> Iterator[OrchestratorCommand]:
+    """Yield the decisions of a file in its order; each is equal to the one written.
+
+    Raises:
+        HcpError: It cannot be read, or its columns are not those of decisions.
+    """
+    names = [each.name for each in fields(OrchestratorCommand)]
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=names):
+                yield from msgspec.convert(batch.to_pylist(), list[OrchestratorCommand])
+    except (OSError, pa.ArrowException) as error:
+        raise HcpError(f"decisions must be a Parquet file, was {path}: {error}") from error
+    except msgspec.ValidationError as error:
+        raise HcpError(f"{path} must hold decisions, was: {error}") from error
 
 
 def _column(name: str, hint: Any) -> pa.Field:  # noqa: ANN401  # a type hint has no narrower type
