@@ -5,7 +5,7 @@ hold the same thing.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -37,6 +37,14 @@ class States(Generic[State]):
         decoder = msgspec.msgpack.Decoder(state)
         self._value = lru_cache(maxsize=DECODED_MAX)(lambda raw: decoder.decode(raw[1:]))
         self._encode = msgspec.msgpack.Encoder().encode
+
+    def on_recover(self, callback: Callable[[], None]) -> None:
+        """Call back whenever the table was filled anew from its changelog."""
+
+        async def recovered() -> None:
+            callback()
+
+        self._table.on_recover(recovered)
 
     def get(self, key: str) -> State | None:
         """Return the state of `key`, or None when it has none yet."""

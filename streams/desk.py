@@ -39,6 +39,7 @@ class Desk:
     tickets: Mapping[str, Ticket]
     _shards: dict[str, ShardAllocation] = field(default_factory=dict)
     _tickets: dict[str, Ticket] = field(default_factory=dict)
+    _in_turn: dict[str, Ticket] | None = None
     _outputs: list[object] = field(default_factory=list)
     _told: int = 0
     _forgotten: tuple[str, ...] = ()
@@ -62,10 +63,20 @@ class Desk:
         return self._tickets.get(workload_id) or self.tickets.get(workload_id)
 
     def all_tickets(self) -> list[Ticket]:
-        """Return the site's workloads as they are now, in the order of their turns."""
-        names = dict.fromkeys((*self.tickets, *self._tickets))
-        found = (self._tickets.get(name) or self.tickets[name] for name in names)
-        return sorted((each for each in found if each.facility_id == self.facility.facility_id), key=_turn)
+        """Return the site's workloads as they are now, in the order of their turns; what was over before is left out.
+
+        A turn never changes, so the order is made once, and again only for workloads that are new to it.
+        """
+        if self._in_turn is None:
+            self._in_turn = _by_turn(each for each in self.tickets.values() if self._is_here(each))
+        known = self._in_turn
+        new = [each for name, each in self._tickets.items() if name not in known]
+        if new:
+            known = self._in_turn = _by_turn((*known.values(), *new))
+        return [self._tickets.get(name, each) for name, each in known.items()]
+
+    def _is_here(self, ticket: Ticket) -> bool:
+        return ticket.facility_id == self.facility.facility_id and (not is_over(ticket) or bool(ticket.devices))
 
     def shard(self, shard_id: str) -> ShardAllocation | None:
         """Return a shard's books as they are now."""
@@ -185,6 +196,10 @@ class Desk:
 def is_over(ticket: Ticket) -> bool:
     """Say whether nothing more is done for a workload."""
     return ticket.status is TicketStatus.OVER
+
+
+def _by_turn(tickets: Iterable[Ticket]) -> dict[str, Ticket]:
+    return {each.workload_id: each for each in sorted(tickets, key=_turn)}
 
 
 def _turn(ticket: Ticket) -> tuple[int, int, str]:
