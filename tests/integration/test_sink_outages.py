@@ -123,8 +123,8 @@ def test_an_outage_longer_than_a_session_costs_neither_membership_nor_memory(
         sink = _started(entered, own_stack, database, tmp_path, "--connections", "2")
         first.send_all()
         _wait_stored(first, database, first.rows)
+        wait_until(lambda: len(_members(bootstrap)) == 2, "both connections with partitions")
         members = _members(bootstrap)
-        assert len(members) == 2
         database.close_doors()
         backlog.send_all()
         sink.wait_said("store_unavailable")
