@@ -15,6 +15,8 @@ from hcp.kafka.ranges import Place
 
 ANSWER_MS_MAX: Final = 15_000
 GROUPS_MAX: Final = 1_000
+_LOG_CRITICAL: Final = 2
+"""As syslog counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +86,14 @@ class GroupLag:
     lag: int
 
 
-def topic_names(bootstrap: str) -> tuple[str, ...]:
+def topic_names(bootstrap: str, *, answer_ms_max: int = ANSWER_MS_MAX) -> tuple[str, ...]:
     """Return every topic on the broker but Kafka's own, by name.
 
     Raises:
-        BrokerError: The broker does not answer.
+        BrokerError: The broker does not answer within `answer_ms_max`.
     """
-    return tuple(sorted(name for name in _partitions(_admin(bootstrap), bootstrap) if not name.startswith("__")))
+    found = _partitions(_admin(bootstrap), bootstrap, answer_ms_max)
+    return tuple(sorted(name for name in found if not name.startswith("__")))
 
 
 def topic_states(bootstrap: str, names: Iterable[str], *, sizes: bool = True) -> tuple[TopicState, ...]:
@@ -163,12 +166,13 @@ def _lag(group: str, state: TopicState, committed: Mapping[Place, int]) -> Group
 
 
 def _admin(bootstrap: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap})
+    # librdkafka would tell of a broker that is away on standard error, beside the one line that says so.
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": _LOG_CRITICAL})
 
 
-def _partitions(admin: AdminClient, bootstrap: str) -> dict[str, list[int]]:
+def _partitions(admin: AdminClient, bootstrap: str, answer_ms_max: int = ANSWER_MS_MAX) -> dict[str, list[int]]:
     try:
-        found = admin.list_topics(timeout=seconds(ANSWER_MS_MAX)).topics
+        found = admin.list_topics(timeout=seconds(answer_ms_max)).topics
     except KafkaException as error:
         raise _unanswered(bootstrap, error) from error
     return {name: sorted(topic.partitions) for name, topic in found.items() if topic.error is None}

@@ -28,6 +28,8 @@ from hcp.topics import TOPICS, Topic, all_topics, topic_named
 app = typer.Typer(no_args_is_help=True, help="Topics: create, list, describe, tail, produce, export, import, copy.")
 Name = Annotated[str, typer.Argument(help="Topic, such as market.price or market.price.dead.")]
 LAST: Final = 5
+UNLISTED_ANSWER_MS_MAX: Final = 5_000
+"""How long the broker may take to say whether it has a topic outside the registry."""
 _SCALARS: Final = (str, int, float, bool)
 
 
@@ -83,9 +85,10 @@ def _lag_rows(bootstrap: str, states: tuple[TopicState, ...]) -> Iterator[dict[s
 def describe(name: Name) -> None:
     """Show what a topic is for, key, retention, each partition, and every field of its record."""
     bootstrap = load_settings().kafka_bootstrap
-    topic, state = topic_named(name), topic_states(bootstrap, [name])[0]
-    if topic is None and not state.partitions:
-        raise _unknown(name)
+    topic = topic_named(name)
+    if topic is None:
+        _require_on_broker(bootstrap, name)
+    state = topic_states(bootstrap, [name])[0]
     console = Console(highlight=False, soft_wrap=True)
     if topic is None:
         console.print(f"{name}: not of the registry")
@@ -205,7 +208,14 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("partition", "offset", "time", "key")} | plain
 
 
-def _unknown(name: str) -> BrokerError:
-    return BrokerError(
+def _require_on_broker(bootstrap: str, name: str) -> None:
+    """Refuse a name that neither the registry nor the broker has: most likely it was mistyped."""
+    must = (
         f"topic must be one of {', '.join(each.name for each in TOPICS)} (or its .dead), or on the broker, was {name}"
     )
+    try:
+        names = topic_names(bootstrap, answer_ms_max=UNLISTED_ANSWER_MS_MAX)
+    except BrokerError as error:
+        raise BrokerError(f"{must}; the broker was not there to ask: {error}") from error
+    if name not in names:
+        raise BrokerError(must)
