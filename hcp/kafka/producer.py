@@ -24,6 +24,16 @@ _NOW: Final = 0
 Headers = list[tuple[str, str | bytes | None]]
 
 
+def headers_of(topic: str, data: bytes, *, produced_by: str, trace_id: str | None = None) -> Headers:
+    """Return the headers that every record of the registry bears; without a trace it begins one of its own."""
+    span_id = id_from_content(topic, data.hex())
+    return [
+        ("event_type", topic),
+        ("traceparent", traceparent(trace_id=trace_id or span_id, span_id=span_id)),
+        ("produced_by", produced_by),
+    ]
+
+
 class RecordProducer:
     """Idempotent, acks=all; `flush` raises when any record sent since the last one was not delivered."""
 
@@ -57,17 +67,12 @@ class RecordProducer:
         """
         topic = topic_of(value)
         data = encode(value)
-        span_id = id_from_content(topic.name, data.hex())
         self._produce(
             topic=topic.name,
             key=topic.key_of(value),
             value=data,
             partition=topic.partition_of(value),
-            headers=[
-                ("event_type", topic.name),
-                ("traceparent", traceparent(trace_id=trace_id or span_id, span_id=span_id)),
-                ("produced_by", self._produced_by),
-            ],
+            headers=headers_of(topic.name, data, produced_by=self._produced_by, trace_id=trace_id),
             timestamp_ms=timestamp_ms,
         )
 
