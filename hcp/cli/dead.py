@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from hcp.browse.auditing import operator_here
 from hcp.browse.letters import Fate, Letter, Wanted, address_of, dead_topic, fate_of, fates, letters
@@ -15,6 +13,7 @@ from hcp.browse.readable import readable_value, text_of
 from hcp.browse.redrive import handle, refusal
 from hcp.browse.times import time_words
 from hcp.cli.bounds import Since, Until, time_ms
+from hcp.cli.progress import progress_bar
 from hcp.cli.rows import print_rows
 from hcp.clock import wall_ms
 from hcp.errors import BrokerError, SettingsError
@@ -165,7 +164,7 @@ def _handle(
         if dry_run or count == 0:
             return
         typer.confirm(f"{count:,} letters will be {word}. Go on?", abort=True, err=True)
-    with _progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("letters", total=None)
         handled = handle(
             load_settings().kafka_bootstrap,
@@ -232,15 +231,3 @@ def _whole(letter: Letter, known: dict[str, AuditEvent]) -> dict[str, Any]:
 
 def _reason(letter: Letter) -> str:
     return f"no dead letter: {letter.letter.reason}" if isinstance(letter.letter, Rejected) else letter.letter.reason
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        MofNCompleteColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

@@ -13,6 +13,7 @@ from hcp.browse.overview import TopicState, group_lags, topic_names, topic_state
 from hcp.browse.readable import readable
 from hcp.browse.selecting import Selection, ranges_of
 from hcp.browse.times import time_words
+from hcp.cli import topics_data
 from hcp.cli.bounds import Offset, Partitions, Since, Until, selection_of
 from hcp.cli.rows import print_rows
 from hcp.codecs.derive import snake_case
@@ -219,3 +220,6 @@ def _require_on_broker(bootstrap: str, name: str) -> None:
         raise BrokerError(f"{must}; the broker was not there to ask: {error}") from error
     if name not in names:
         raise BrokerError(must)
+
+
+topics_data.register(app)
