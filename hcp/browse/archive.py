@@ -5,7 +5,6 @@ Both hold what the broker held: partition, offset, timestamp, key, value and hea
 
 import json
 import sys
-from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, Self
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -64,6 +64,30 @@ class Kept(NamedTuple):
         return len(self.key or b"") + len(self.value or b"") + held
 
 
+class _Line(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A record as a JSON line has it: bytes are base64."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+class _First(msgspec.Struct, frozen=True):
+    """The first line of a file of lines."""
+
+    hcp_topic: str
+    partitions: int
+    format: int
+
+
+_ENCODER: Final = msgspec.json.Encoder()
+_DECODER: Final = msgspec.json.Decoder(_Line)
+_FIRST_DECODER: Final = msgspec.json.Decoder(_First)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Which topic a file was exported from.
@@ -91,23 +115,23 @@ class ArchiveWriter:
         self._part = None if self._final is None else self._final.with_name(self._final.name + ".part")
         self._held: list[Kept] = []
         self._held_bytes = 0
-        self._lines: IO[str] | None = None
+        self._lines: IO[bytes] | None = None
         self._table: Any = None  # pyarrow has no types
         try:
             if self._part is not None and self._part.suffixes[-2] == ".parquet":
                 meta = json.dumps({"format": FORMAT, "topic": origin.topic, "partitions": origin.partitions})
                 self._table = pq.ParquetWriter(self._part, SCHEMA.with_metadata({_META: meta}), compression="zstd")
             else:
-                self._lines = sys.stdout if self._part is None else self._part.open("w", encoding="ascii")
-                first = {"hcp_topic": origin.topic, "partitions": origin.partitions, "format": FORMAT}
-                self._lines.write(json.dumps(first) + "\n")
+                self._lines = sys.stdout.buffer if self._part is None else self._part.open("wb")
+                first = _First(hcp_topic=origin.topic, partitions=origin.partitions, format=FORMAT)
+                self._lines.write(_ENCODER.encode_lines([first]))
         except OSError as error:
             raise HcpError(f"{path} must be writable, was: {error.strerror}") from error
 
     def add(self, records: Iterable[Kept]) -> None:
         """Take in records."""
         if self._lines is not None:
-            self._lines.writelines(map(_line, records))
+            self._lines.write(_ENCODER.encode_lines([_Line(*record) for record in records]))
             return
         for record in records:
             self._held.append(record)
@@ -161,7 +185,7 @@ class ArchiveReader:
         _check_ending(path)
         self._path = path
         self._opened = ExitStack()
-        self._lines: IO[str] | None = None
+        self._lines: IO[bytes] | None = None
         self._table: Any = None  # pyarrow has no types
         self.count: int | None = None
         """Records in it, where the file says; None for JSON lines."""
@@ -171,12 +195,12 @@ class ArchiveReader:
                 self.count = self._table.metadata.num_rows
                 self.origin = self._table_origin()
             else:
-                self._lines = sys.stdin
+                self._lines = sys.stdin.buffer
                 if path != STREAM:
-                    self._lines = Path(path).open(encoding="utf-8")  # noqa: SIM115  # __exit__ closes it
+                    self._lines = Path(path).open("rb")  # noqa: SIM115  # __exit__ closes it
                     self._opened.enter_context(self._lines)
                 self.origin = self._line_origin()
-        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
 
     def __enter__(self) -> Self:
@@ -195,7 +219,7 @@ class ArchiveReader:
         """
         try:
             yield from self._from_lines() if self._lines is not None else self._from_table()
-        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
 
     def _from_table(self) -> Iterator[Kept]:
@@ -207,11 +231,11 @@ class ArchiveReader:
         assert self._lines is not None, "asked by the caller"
         for number, line in enumerate(self._lines, start=2):
             try:
-                yield _record(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise HcpError(
-                    f"line {number} of {self._path} must be an exported record, was {line[:60].strip()!r}: {error!r}"
-                ) from error
+                found = _DECODER.decode(line)
+            except msgspec.DecodeError as error:
+                was = f"{line[:60].strip().decode(errors='replace')!r}: {error}"
+                raise HcpError(f"line {number} of {self._path} must be an exported record, was {was}") from error
+            yield Kept(*(getattr(found, name) for name in Kept._fields))
 
     def _table_origin(self) -> Origin:
         schema = self._table.schema_arrow
@@ -223,11 +247,12 @@ class ArchiveReader:
         assert self._lines is not None, "asked by the caller"
         line = self._lines.readline()
         try:
-            first = json.loads(line)
-            return _origin(self._path, {**first, "topic": first["hcp_topic"]})
-        except (ValueError, KeyError, TypeError) as error:
+            first = _FIRST_DECODER.decode(line)
+        except msgspec.DecodeError as error:
             must = "must begin with the line that `hcp topics export` writes first"
-            raise HcpError(f"{self._path} {must}, was {line[:60].strip()!r}") from error
+            was = repr(line[:60].strip().decode(errors="replace"))
+            raise HcpError(f"{self._path} {must}, was {was}") from error
+        return _origin(self._path, {"format": first.format, "topic": first.hcp_topic, "partitions": first.partitions})
 
     def _unreadable(self, error: Exception) -> HcpError:
         return HcpError(f"{self._path} must be readable, was: {' '.join(str(error).split())[:300]}")
@@ -263,44 +288,3 @@ def _header_tuples(column: Any) -> Iterator[tuple[tuple[str, bytes | None], ...]
     pairs = list(zip(structs.field("name").to_pylist(), structs.field("value").to_pylist(), strict=True))
     for begin, end in pairwise(begins):
         yield tuple(pairs[begin:end])
-
-
-def _line(record: Kept) -> str:
-    return (
-        json.dumps(
-            {
-                "partition": record.partition,
-                "offset": record.offset,
-                "timestamp_ms": record.timestamp_ms,
-                "key": _text(record.key),
-                "value": _text(record.value),
-                "headers": [[name, _text(value)] for name, value in record.headers],
-            }
-        )
-        + "\n"
-    )
-
-
-def _record(fields: dict[str, Any]) -> Kept:
-    return Kept(
-        partition=_whole(fields["partition"]),
-        offset=_whole(fields["offset"]),
-        timestamp_ms=_whole(fields["timestamp_ms"]),
-        key=_raw(fields["key"]),
-        value=_raw(fields["value"]),
-        headers=tuple((str(name), _raw(value)) for name, value in fields["headers"]),
-    )
-
-
-def _whole(number: object) -> int:
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"must be a whole number, was {number!r}")
-    return number
-
-
-def _text(data: bytes | None) -> str | None:
-    return None if data is None else b64encode(data).decode()
-
-
-def _raw(text: str | None) -> bytes | None:
-    return None if text is None else b64decode(text, validate=True)

@@ -74,8 +74,11 @@ def handle(
             continue
         producer = TransactionalProducer(bootstrap=bootstrap, name=f"hcp-{topic}", produced_by=PRODUCED_BY)
         known = fates(bootstrap, since_ms=first.timestamp_ms)  # after the name is ours: nobody adds to it any more
+        done_before = handled.done
         for batch in _batches(_open(letters(bootstrap, topic, wanted), known, handled, on_letter)):
             _handle_batch(producer, batch, handled, fate=fate, operator=operator, at_ms=clock())
+        if handled.done > done_before:
+            producer.settle()  # who looks next sees it
     return handled
 
 

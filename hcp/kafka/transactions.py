@@ -33,21 +33,33 @@ class TransactionalProducer:
         Raises:
             BrokerError: The broker does not answer.
         """
-        self._name, self._produced_by = name, produced_by
-        self._producer = Producer(
+        self._bootstrap, self._name, self._produced_by = bootstrap, name, produced_by
+        self._producer = self._opened()
+
+    def settle(self) -> None:
+        """Wait until readers are given what was committed: a commit is answered before the partitions know of it.
+
+        Raises:
+            BrokerError: The broker does not answer.
+        """
+        self._producer = self._opened()
+
+    def _opened(self) -> Producer:
+        producer = Producer(
             {
-                "bootstrap.servers": bootstrap,
-                "client.id": produced_by,
-                "transactional.id": name,
+                "bootstrap.servers": self._bootstrap,
+                "client.id": self._produced_by,
+                "transactional.id": self._name,
                 "transaction.timeout.ms": TRANSACTION_MS_MAX,
                 "delivery.timeout.ms": TRANSACTION_MS_MAX,
                 "compression.type": "lz4",
             }
         )
         try:
-            self._producer.init_transactions(seconds(ANSWER_MS_MAX))
+            producer.init_transactions(seconds(ANSWER_MS_MAX))
         except KafkaException as error:
             raise self._failed(error) from error
+        return producer
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

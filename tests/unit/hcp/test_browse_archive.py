@@ -52,7 +52,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     """Not even the first line can be read."""
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\xff\xfe\xfd\n")
-    with pytest.raises(HcpError, match="must be readable"):
+    with pytest.raises(HcpError, match="must begin with the line"):
         ArchiveReader(str(path))
 
 
