@@ -22,6 +22,8 @@ SILENCE_MS_MAX: Final = 60_000
 """How long a broker may send nothing of a range that has more before reading gives up."""
 RECORDS_MAX: Final = 10_000
 QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
+FETCH_WAIT_MS: Final = 50
+"""How long the broker may hold a fetch for more: an end behind a transaction's marker is known by an empty answer."""
 GROUP: Final = "hcp-range"
 """librdkafka wants a name; nothing is ever committed under it."""
 NEVER: Final = 2**63 - 1
@@ -208,6 +210,7 @@ def _reader(bootstrap: str, queue_bytes_max: int = QUEUE_BYTES_MAX) -> Consumer:
             "auto.offset.reset": "error",
             "allow.auto.create.topics": False,
             "queued.max.messages.kbytes": queue_bytes_max // _BYTES_PER_KIB,
+            "fetch.wait.max.ms": FETCH_WAIT_MS,
         }
     )
 

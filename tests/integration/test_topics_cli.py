@@ -170,6 +170,24 @@ def test_a_live_topic_is_not_written_by_mistake(place: Place, tmp_path: Path, co
         assert (done.code, done.err) == (1, f"the target must be no live topic without --yes-live, was {name}")
 
 
+def test_a_live_topic_is_written_when_that_is_meant(place: Place) -> None:
+    """With --yes-live, though it holds records; the audit says who, from where and why."""
+    ensure_topics(place.services.kafka_bootstrap)
+    site = f"x{uuid4().hex[:12]}"
+    source = place.make("source", partitions=ALERTS.partitions)
+    alert = replace(ALERT, facility_id=site)
+    producer = Producer({"bootstrap.servers": place.services.kafka_bootstrap})
+    producer.produce(source, encode(alert), key=site, partition=ALERTS.partition_of(alert))
+    assert producer.flush(30) == 0
+    done = place.hcp("copy", source, "alerts", "--yes-live", "--by", site, "--why", "a test")
+    assert done.code == 0, done.err
+    assert _alerts(place, site) == [alert]
+    (event,) = (each for each in _values(place, AUDIT_EVENTS.name) if getattr(each, "actor", None) == site)
+    assert isinstance(event, AuditEvent)
+    assert (event.action, event.subject) == ("topic.written", "alerts")
+    assert json.loads(event.after or "") == {"source": source, "why": "a test"}
+
+
 def test_typed_records_are_sent_all_or_none(place: Place) -> None:
     """Mistakes are named by line and field and nothing is sent; else all are, and the audit says so."""
     ensure_topics(place.services.kafka_bootstrap)
