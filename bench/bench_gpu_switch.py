@@ -9,8 +9,7 @@ import asyncio
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +19,14 @@ import uvloop
 from rich.table import Table
 
 from bench.gpu_faults import Proving, Trial, crashes, faults
+from bench.gpu_switching import DEADLINE_MS, activated, show_switches, slept, switched, timed
 from bench.report import machine, p50_p99, show, table
-from bench.switching import add_timing, bench_stack, phase_table
+from bench.switching import add_timing, bench_stack
 from controllers.drivers.freezer import CgroupFreezer, Hold
-from controllers.executor import DeviceReport, Executor
-from controllers.journal import connect, open_journal
-from controllers.ports import Ack, Applied, PauseMode, Proven
-from controllers.readings import Readings
+from controllers.ports import PauseMode
 from hcp.model.commands import DeviceOutcome
 from hcp.model.devices import DeviceMode
-from tests.gpu_lab import DEVICE, GpuLab, cgroup_root, gpu_lab, own_cgroup
+from tests.gpu_lab import cgroup_root, gpu_lab, own_cgroup
 
 SWITCHES: Final = 1_000
 TRIALS: Final = 100
@@ -37,10 +34,7 @@ PREWARM_ROUNDS: Final = 30
 PREWARM_WEIGHTS_MB: Final = 256
 GOAL_MS: Final = 100.0
 NEIGHBOUR_GOAL_MS: Final = 200.0
-REFRESH_SECONDS: Final = 5.0
-DEADLINE_MS: Final = 10_000
 PARTS: Final = ("plain", "neighbour", "always", "cuda", "holds", "prewarm", "faults")
-_OTHER: Final = {DeviceMode.MINING: DeviceMode.AI_INFERENCE, DeviceMode.AI_INFERENCE: DeviceMode.MINING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,37 +76,10 @@ def neighbour() -> Iterator[None]:
 
 
 async def _measure(run: Run, redis_url: str, directory: Path, switches: int) -> None:
-    redis = connect(redis_url)
-    await redis.flushdb()
-    await redis.config_set("appendfsync", run.fsync)
-    reports: dict[DeviceMode, list[DeviceReport]] = {mode: [] for mode in _OTHER}
     with neighbour() if run.has_neighbour else nullcontext():
         async with gpu_lab(directory, miner_options=run.miner_options, server_options=("--own-load",)) as lab:
-            readings = Readings()
-            executor = Executor(journal=await open_journal(redis), readings=readings)
-            await lab.put_in(DeviceMode.MINING)
-            read_s = -REFRESH_SECONDS
-            for _ in range(switches):
-                for from_mode, to_mode in _OTHER.items():
-                    if time.monotonic() - read_s > REFRESH_SECONDS:
-                        await readings.refresh({DEVICE: lab.machine})
-                        read_s = time.monotonic()
-                    order = lab.command(to_mode, from_mode=from_mode)
-                    reports[to_mode] += await executor.execute(order, {0: lab.machine})
-    await redis.config_set("appendfsync", "everysec")
-    await redis.aclose()
-    for to_mode, found in reports.items():
-        _show_run(run, to_mode, found)
-
-
-def _show_run(run: Run, to_mode: DeviceMode, reports: Sequence[DeviceReport]) -> None:
-    committed = [report for report in reports if report.outcome is DeviceOutcome.COMMITTED]
-    if len(committed) > 1:
-        show(phase_table(f"{_OTHER[to_mode]} to {to_mode}, {run.name}", committed, run.goal_ms))
-    others = [
-        f"{report.outcome}: {report.detail}" for report in reports if report.outcome is not DeviceOutcome.COMMITTED
-    ]
-    show(f"{len(committed)} of {len(reports)} committed; {'; '.join(sorted(set(others))[:3])}")
+            reports = await switched(lab, redis_url, switches=switches, fsync=run.fsync)
+    show_switches(run.name, reports, run.goal_ms)
 
 
 async def _prewarm(directory: Path, rounds: int) -> None:
@@ -121,15 +88,15 @@ async def _prewarm(directory: Path, rounds: int) -> None:
     taken: dict[str, list[float]] = {"sleep": [], "cold": [], "prewarm": [], "warm": [], "resident": []}
     async with gpu_lab(directory, server_options=options, sleep_level=1) as lab:
         for _ in range(rounds):
-            taken["sleep"].append(await _sleep(lab))
-            taken["cold"].append(await _activate(lab))
-            await _sleep(lab)
-            taken["prewarm"].append(await _timed(lab.inference.prewarm(deadline_ms=DEADLINE_MS)))
-            taken["warm"].append(await _activate(lab))
+            taken["sleep"].append(await slept(lab))
+            taken["cold"].append(await activated(lab))
+            await slept(lab)
+            taken["prewarm"].append(await timed(lab.inference.prewarm(deadline_ms=DEADLINE_MS)))
+            taken["warm"].append(await activated(lab))
     async with gpu_lab(directory, server_options=options) as lab:
         for _ in range(rounds):
-            await _sleep(lab)
-            taken["resident"].append(await _activate(lab))
+            await slept(lab)
+            taken["resident"].append(await activated(lab))
     cold_p99 = p50_p99(taken["cold"])[1]
     found = table(
         f"{PREWARM_WEIGHTS_MB} MB of weights, {rounds} times", "what", "p50 ms", "p99 ms", "cold p99 ms", "p99 / cold"
@@ -152,8 +119,8 @@ async def _holds(directory: Path, rounds: int) -> None:
         await lab.put_in(DeviceMode.MINING)
         by_api: list[float] = []
         for _ in range(rounds):
-            by_api.append(await _timed(lab.mining.pause(mode=PauseMode.KEEP, deadline_ms=DEADLINE_MS)))
-            await _timed(lab.mining.activate(deadline_ms=DEADLINE_MS))
+            by_api.append(await timed(lab.mining.pause(mode=PauseMode.KEEP, deadline_ms=DEADLINE_MS)))
+            await timed(lab.mining.activate(deadline_ms=DEADLINE_MS))
         limit_ms = p50_p99(by_api)[1]
         add_timing(found, "pause by the API, read back", by_api, limit_ms)
         add_timing(found, "SIGSTOP, every thread stopped", await _held(lab.miner.hold, rounds), limit_ms)
@@ -168,28 +135,9 @@ async def _holds(directory: Path, rounds: int) -> None:
 async def _held(hold: Hold, rounds: int) -> list[float]:
     taken: list[float] = []
     for _ in range(rounds):
-        taken.append(await _timed(hold.hold(deadline_ms=DEADLINE_MS)))
-        await _timed(hold.release(deadline_ms=DEADLINE_MS))
+        taken.append(await timed(hold.hold(deadline_ms=DEADLINE_MS)))
+        await timed(hold.release(deadline_ms=DEADLINE_MS))
     return taken
-
-
-async def _sleep(lab: GpuLab) -> float:
-    return await _timed(lab.inference.pause(mode=PauseMode.KEEP, deadline_ms=DEADLINE_MS))
-
-
-async def _activate(lab: GpuLab) -> float:
-    began = time.perf_counter()
-    await _timed(lab.inference.activate(deadline_ms=DEADLINE_MS))
-    proof = await lab.inference.verify(deadline_ms=DEADLINE_MS)
-    assert isinstance(proof, Proven), proof
-    return (time.perf_counter() - began) * 1_000
-
-
-async def _timed(order: Awaitable[Ack]) -> float:
-    began = time.perf_counter()
-    ack = await order
-    assert ack == Applied(), ack
-    return (time.perf_counter() - began) * 1_000
 
 
 async def _faults(redis_url: str, directory: Path, trials: int) -> None:

@@ -19,7 +19,7 @@ from controllers.drivers.gpu_machine import GpuMachine
 from controllers.drivers.http import open_session
 from controllers.drivers.vllm import Canary, VllmConfig, VllmWorkload
 from controllers.drivers.xmrig import XmrigConfig, XmrigWorkload
-from controllers.ports import Ack, Applied, Identity, PauseMode, Telemetry, Workload
+from controllers.ports import Ack, Applied, Device, Identity, PauseMode, Telemetry, Workload
 from hcp.model.commands import ControllerCommand
 from hcp.model.devices import DeviceMode
 from hcp.model.units import Celsius, EpochMs, Watts
@@ -221,6 +221,7 @@ async def gpu_lab(
     server_options: tuple[str, ...] = (),
     sleep_level: int = 0,
     has_hold: bool = True,
+    card: Device | None = None,
 ) -> AsyncIterator[GpuLab]:
     """Start both workloads at rest, commission them and compose a machine.
 
@@ -230,6 +231,7 @@ async def gpu_lab(
         server_options: Command line of the server.
         sleep_level: What a pause of the server does.
         has_hold: Whether the drivers may hold a process that does not answer.
+        card: The machine's device; None takes the lab's fake.
     """
     miner = program("miner", directory, *miner_options)
     server = program("server", directory, *server_options)
@@ -245,7 +247,7 @@ async def gpu_lab(
                 miner=miner,
                 server=server,
                 device=device,
-                machine=GpuMachine(device=device, workloads=workloads),
+                machine=GpuMachine(device=card or device, workloads=workloads),
                 mining=mining,
                 inference=inference,
                 session=own,

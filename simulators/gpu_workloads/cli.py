@@ -28,6 +28,7 @@ def _workload(args: argparse.Namespace) -> Coroutine[None, None, None]:
             worker_id=args.worker_id,
             is_paused=args.paused,
             until_stdin_closes=args.until_stdin_closes,
+            is_cuda=args.cuda,
         )
         return run_miner(options, faults)
     from simulators.gpu_workloads.server import ServerOptions, run_server  # noqa: PLC0415  # as above
@@ -44,6 +45,7 @@ def _workload(args: argparse.Namespace) -> Coroutine[None, None, None]:
             has_own_load=args.own_load,
             is_paused=args.paused,
             until_stdin_closes=args.until_stdin_closes,
+            is_cuda=args.cuda,
         ),
         faults,
     )
@@ -56,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     shared.add_argument("--paused", action="store_true", help="begin paused")
     shared.add_argument("--fault", type=parse_fault, action="append", default=[], help="kind[:path[:times[:delay_ms]]]")
     shared.add_argument("--until-stdin-closes", action="store_true", help="end with the parent, however that ends")
+    shared.add_argument("--cuda", action="store_true", help="work on the first NVIDIA GPU, through CuPy")
     top = argparse.ArgumentParser(prog="simulators.gpu_workloads.cli", description=__doc__)
     workloads = top.add_subparsers(dest="workload", required=True)
     miner = workloads.add_parser("miner", parents=[shared], help="hashes; xmrig's HTTP API")

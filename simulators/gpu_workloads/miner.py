@@ -15,12 +15,13 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from simulators.gpu_workloads.cuda import load_cupy
+from simulators.gpu_workloads.cuda_search import CudaSearch
 from simulators.gpu_workloads.faults import FaultKind, Faults, control_app, fault_middleware
 from simulators.gpu_workloads.process import serve
 from simulators.gpu_workloads.proof_of_work import POLL_MS, TICK_SECONDS, WINDOWS_SECONDS, HashRates, Worker
 
 VERSION: Final = "6.22.1"
-ALGORITHM: Final = "scrypt"
 METHOD_NOT_FOUND: Final = -32601
 BODY_BYTES_MAX: Final = 65_536
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -40,6 +41,7 @@ class MinerOptions:
         worker_id: Name of the rig.
         is_paused: Begin paused.
         until_stdin_closes: End with the parent.
+        is_cuda: Hash SHA-256d on the GPU, not scrypt on the CPU.
     """
 
     port: int = 0
@@ -50,6 +52,7 @@ class MinerOptions:
     worker_id: str = "rig-0"
     is_paused: bool = False
     until_stdin_closes: bool = False
+    is_cuda: bool = False
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -67,6 +70,7 @@ class Miner:
             difficulty=options.difficulty,
             poll_ms=options.poll_ms,
             has_no_work=lambda: faults.take(FaultKind.NO_WORK, path="/json_rpc") is not None,
+            search=CudaSearch(load_cupy()) if options.is_cuda else None,
         )
         self.rates = HashRates()
         self._began_s = time.monotonic()
@@ -90,21 +94,22 @@ class Miner:
             "resources": _resources(),
             "features": ["api", "http"],
             "results": self._results(uptime_ms),
-            "algo": ALGORITHM,
+            "algo": self.worker.search.algorithm,
             "connection": self._connection(uptime_ms),
             "version": VERSION,
             "kind": "miner",
             "ua": f"XMRig/{VERSION} (simulated)",
             "donate_level": 0,
             "paused": self.worker.is_paused,
-            "algorithms": [ALGORITHM],
+            "algorithms": [self.worker.search.algorithm],
             "hashrate": {"total": [self.rates.over(each) for each in WINDOWS_SECONDS], "highest": self.rates.highest},
             "hugepages": [0, 0],
         }
 
     def config(self) -> dict[str, object]:
         """Return what `GET /2/config` says."""
-        options = self.options
+        options, algorithm = self.options, self.worker.search.algorithm
+        pool = {"algo": algorithm, "url": "pool.invalid:3333", "user": "hcp", "rig-id": options.worker_id}
         return {
             "api": {"id": None, "worker-id": options.worker_id},
             "http": {
@@ -114,7 +119,7 @@ class Miner:
                 "access-token": options.access_token or None,
                 "restricted": options.is_restricted,
             },
-            "pools": [{"algo": ALGORITHM, "url": "pool.invalid:3333", "user": "hcp", "rig-id": options.worker_id}],
+            "pools": [pool],
         }
 
     def truth(self) -> dict[str, object]:
@@ -154,7 +159,7 @@ class Miner:
             "failures": 0,
             "tls": None,
             "tls-fingerprint": None,
-            "algo": ALGORITHM,
+            "algo": self.worker.search.algorithm,
             "diff": difficulty,
             "accepted": shares,
             "rejected": 0,

@@ -6,7 +6,7 @@ Memory is really given back in sleep: level 1 copies the weights out of their ar
 import mmap
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ class Sequence:
 
     prompt: tuple[int, ...]
     generated: list[int] = field(default_factory=list)
-    state: Vector | None = None
+    state: Any = None
 
 
 def tokens_of(text: str) -> tuple[int, ...]:
@@ -49,8 +49,39 @@ def text_of(token: int) -> str:
     return _CONSONANTS[token % 16] + _VOWELS[token // 16]
 
 
-class Model:
-    """Weights, what of them sleeps, and the next token."""
+class Model(Protocol):
+    """Weights somewhere, what of them sleeps, and the next token."""
+
+    sleeping: set[Tag]
+
+    @property
+    def sleep_level(self) -> int:
+        """How deep it sleeps: 0 is awake."""
+        ...
+
+    def reload(self) -> None:
+        """Compute the weights anew, as reading them from a disk would: slow, and right whatever they were."""
+        ...
+
+    def corrupt(self) -> None:
+        """Turn the sign of one matrix: the same cost, other tokens."""
+        ...
+
+    def sleep(self, level: int) -> None:
+        """Give back the weights (1: kept in other memory, 2: forgotten) and the cache; again is nothing."""
+        ...
+
+    def wake(self, tags: set[Tag]) -> None:
+        """Take back what sleeps of `tags`; after level 2 the weights are zero until they are reloaded."""
+        ...
+
+    def next_token(self, sequence: Sequence) -> int:
+        """Return the likeliest next token (temperature 0), and keep it in the sequence."""
+        ...
+
+
+class CpuModel:
+    """The model in the process' own memory."""
 
     def __init__(self, *, weights_mb: int) -> None:
         """Fill `weights_mb` (1 or more) from the seed."""

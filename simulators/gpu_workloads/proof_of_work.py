@@ -8,8 +8,9 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 HEADER: Final = bytes(range(76))
 """The header but for its nonce; a real job brings it, here it never changes."""
@@ -34,11 +35,45 @@ def scrypt_hash(nonce: int) -> int:
     return int.from_bytes(digest, "little")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a batch came to: how many hashes it was, and those that met the target."""
+
+    hashes: int
+    values: Sequence[int]
+
+
+class Search(Protocol):
+    """Hashes a batch of nonces."""
+
+    algorithm: str
+
+    def __call__(self, first_nonce: int, target: int) -> Found:
+        """Hash from `first_nonce` on."""
+        ...
+
+
+class ScryptSearch:
+    """scrypt on the thread that calls."""
+
+    algorithm = "scrypt"
+
+    def __call__(self, first_nonce: int, target: int) -> Found:
+        """Hash the next batch of nonces."""
+        values = [scrypt_hash(nonce) for nonce in range(first_nonce, first_nonce + HASHES_A_BATCH)]
+        return Found(hashes=HASHES_A_BATCH, values=[value for value in values if value <= target])
+
+
 class Worker:
     """Hashes on a thread of its own while it is not paused; every share found is accepted at once."""
 
     def __init__(
-        self, *, difficulty: int, poll_ms: int = POLL_MS, has_no_work: Callable[[], bool] = lambda: False
+        self,
+        *,
+        difficulty: int,
+        poll_ms: int = POLL_MS,
+        has_no_work: Callable[[], bool] = lambda: False,
+        search: Search | None = None,
     ) -> None:
         """Look for shares.
 
@@ -46,7 +81,9 @@ class Worker:
             difficulty: One share in so many hashes, 1 or more.
             poll_ms: While paused, look so often whether to go on, above 0.
             has_no_work: Asked at each resume; True makes the resumed worker idle.
+            search: What hashes; None is scrypt on the CPU.
         """
+        self.search = ScryptSearch() if search is None else search
         self.difficulty = difficulty
         self.hashes = 0
         self.shares = 0
@@ -101,12 +138,11 @@ class Worker:
                 self._is_stopped.wait(self._poll_seconds)
                 continue
             self._is_hashing = True
-            for _ in range(HASHES_A_BATCH):
-                value = scrypt_hash(nonce)
-                nonce += 1
-                if value <= target:
-                    self._accept(TARGET_MAX // max(value, 1))
-            self.hashes += HASHES_A_BATCH
+            found = self.search(nonce, target)
+            nonce += found.hashes
+            for value in found.values:
+                self._accept(TARGET_MAX // max(value, 1))
+            self.hashes += found.hashes
         self._is_hashing = False
 
     def _may_hash(self) -> bool:

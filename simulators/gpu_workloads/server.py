@@ -13,9 +13,11 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from simulators.gpu_workloads.cuda import load_cupy
+from simulators.gpu_workloads.cuda_model import CudaModel
 from simulators.gpu_workloads.engine import TOKENS_MAX, Engine, PauseMode, Request
 from simulators.gpu_workloads.faults import FaultKind, Faults, control_app, fault_middleware
-from simulators.gpu_workloads.model import Model, Tag, text_of, tokens_of
+from simulators.gpu_workloads.model import CpuModel, Model, Tag, text_of, tokens_of
 from simulators.gpu_workloads.process import serve
 
 BODY_BYTES_MAX: Final = 1 << 20
@@ -37,6 +39,7 @@ class ServerOptions:
         has_own_load: One endless request runs.
         is_paused: Begin paused.
         until_stdin_closes: End with the parent.
+        is_cuda: Compute on the GPU, weights in its memory.
     """
 
     port: int = 0
@@ -49,6 +52,7 @@ class ServerOptions:
     has_own_load: bool = False
     is_paused: bool = False
     until_stdin_closes: bool = False
+    is_cuda: bool = False
 
 
 class _Completion(msgspec.Struct, frozen=True):
@@ -68,13 +72,19 @@ def _error(status: HTTPStatus, message: str, kind: str, param: str | None = None
     return web.json_response({"error": error}, status=int(status))
 
 
+def _model(options: ServerOptions) -> Model:
+    if options.is_cuda:
+        return CudaModel(weights_mb=options.weights_mb, cupy=load_cupy())
+    return CpuModel(weights_mb=options.weights_mb)
+
+
 class Server:
     """The API over one engine."""
 
     def __init__(self, options: ServerOptions, faults: Faults) -> None:
         """Load the model."""
         self.options = options
-        self.engine = Engine(Model(weights_mb=options.weights_mb), has_own_load=options.has_own_load)
+        self.engine = Engine(_model(options), has_own_load=options.has_own_load)
         self._faults = faults
         self._served = 0
         self._is_corrupt = False
