@@ -45,12 +45,29 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a site has of a class.
+
+    Attributes:
+        facility: The site.
+        price_usd_micros_per_device_hour: Its price; None when none is known.
+        warm_count: Devices that serve inference and are free.
+        free_count: Devices that are free or mine.
+    """
+
+    facility: Facility
+    price_usd_micros_per_device_hour: int | None
+    warm_count: int
+    free_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """A site that could run a workload.
 
     Attributes:
         facility_id: The site.
-        start_ms: How soon it would start: 0 on warm devices.
+        start_ms: How soon it would start: 0 on warm devices, `QUEUE_MS` when it must wait for some.
         price_usd_micros_per_device_hour: Its price.
         warm_count: Devices that serve inference and are free.
         free_count: Devices that are free or mine.
@@ -103,9 +120,7 @@ def on_workload_event(
     return Step(updates=((event.workload_id, Routed(life=life, facility_id=facility_id)),), outputs=outputs)
 
 
-def options_of(
-    event: WorkloadEvent, *, sites: Iterable[Site], fleet: Fleet, cause: Cause
-) -> tuple[list[Option], list[str]]:
+def options_of(event: WorkloadEvent, *, offers: Iterable[Offer], fleet: Fleet) -> tuple[list[Option], list[str]]:
     """Return the sites that could run a workload, best first, and why the others cannot.
 
     Real-time and interactive work goes where it starts first, then where it is cheapest; batch the other way round.
@@ -114,21 +129,20 @@ def options_of(
     device_class = fleet.device_class(event.device_class)
     if device_class is None or device_class.kind is not DeviceKind.GPU:
         return [], [f"device_class must be a GPU class of the fleet, was {event.device_class}"]
-    cold_ms = device_class.profile(DeviceMode.AI_INFERENCE).enter_ms
+    cold_ms = int(device_class.profile(DeviceMode.AI_INFERENCE).enter_ms)
     options: list[Option] = []
     refused: list[str] = []
-    for site in sites:
-        name = site.facility.facility_id
-        if event.facility_id not in {None, name} or event.device_class not in site.facility.device_classes():
+    for offer in offers:
+        name, price = offer.facility.facility_id, offer.price_usd_micros_per_device_hour
+        if event.facility_id not in {None, name} or event.device_class not in offer.facility.device_classes():
             continue
-        price = None if site.rents is None else site.rents.price_of(event.device_class)
         dearest = event.price_usd_micros_per_device_hour_max
         if price is None:
             refused.append(f"{name}: no price is known")
         elif dearest is not None and price > dearest:
             refused.append(f"{name}: price must be at most {dearest}, was {price} micro-dollars")
         else:
-            options.append(_option(event, site, price=price, cold_ms=cold_ms, cause=cause))
+            options.append(_option(offer, price=price, device_count=event.device_count, cold_ms=cold_ms))
     is_batch = classify(event.workload_type, priority=event.priority) is ServiceClass.P3
     options.sort(key=lambda each: _rank(each, is_batch=is_batch))
     return options, refused or ([] if options else ["no site has devices of that class"])
@@ -139,18 +153,23 @@ def _rank(option: Option, *, is_batch: bool) -> tuple[int, int, str]:
     return (price, start_ms, option.facility_id) if is_batch else (start_ms, price, option.facility_id)
 
 
-def _option(event: WorkloadEvent, site: Site, *, price: int, cold_ms: int, cause: Cause) -> Option:
-    # Event time 0: nothing is left out for its age, since the Resource Manager knows better and has the last word.
-    counted = count_site(site.inventory, now_ms=0, wall_ms=cause.timestamp_ms)
-    warm, free = _free(counted, event.device_class)
-    start_ms = 0 if warm >= event.device_count else int(cold_ms) if free >= event.device_count else QUEUE_MS
+def _option(offer: Offer, *, price: int, device_count: int, cold_ms: int) -> Option:
+    warm, free = offer.warm_count, offer.free_count
     return Option(
-        facility_id=site.facility.facility_id,
-        start_ms=start_ms,
+        facility_id=offer.facility.facility_id,
+        start_ms=0 if warm >= device_count else cold_ms if free >= device_count else QUEUE_MS,
         price_usd_micros_per_device_hour=price,
         warm_count=warm,
         free_count=free,
     )
+
+
+def _offer(site: Site, event: WorkloadEvent, *, cause: Cause) -> Offer:
+    # Event time 0: nothing is left out for its age, since the Resource Manager knows better and has the last word.
+    counted = count_site(site.inventory, now_ms=0, wall_ms=cause.timestamp_ms)
+    warm, free = _free(counted, event.device_class)
+    price = None if site.rents is None else site.rents.price_of(event.device_class)
+    return Offer(facility=site.facility, price_usd_micros_per_device_hour=price, warm_count=warm, free_count=free)
 
 
 def _free(counted: Iterable[ClassDevices], device_class: str) -> tuple[int, int]:
@@ -165,7 +184,8 @@ def _free(counted: Iterable[ClassDevices], device_class: str) -> tuple[int, int]
 def _routed(
     event: WorkloadEvent, *, sites: Iterable[Site], fleet: Fleet, cause: Cause
 ) -> tuple[str | None, tuple[object, ...]]:
-    options, refused = options_of(event, sites=sites, fleet=fleet, cause=cause)
+    offers = [_offer(site, event, cause=cause) for site in sites]
+    options, refused = options_of(event, offers=offers, fleet=fleet)
     if not options:
         reason = "; ".join(refused)
         return None, (
