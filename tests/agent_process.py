@@ -14,9 +14,9 @@ from hcp.kafka.consumer import BatchConsumer
 from hcp.kafka.records import ConsumedRecord
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-READY_SECONDS: Final = 60.0
-ANSWER_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 15.0
+READY_SECONDS: Final = 180.0
+ANSWER_SECONDS: Final = 180.0
+STOP_SECONDS: Final = 90.0
 
 
 class AgentProcesses:

@@ -44,7 +44,7 @@ def host_of(made: Farm, index: int = 0) -> str:
     return tuple(made.miners)[index]
 
 
-async def eventually(condition: Callable[[], bool], *, timeout_ms: int = 5_000) -> None:
+async def eventually(condition: Callable[[], bool], *, timeout_ms: int = 60_000) -> None:
     """Wait until a condition holds; fail when it does not within the time."""
     until_s = time.monotonic() + timeout_ms / 1_000
     while not condition():

@@ -18,7 +18,7 @@ from hcp.stack.supervisor import read_state
 from hcp.stack.values import Service
 
 STATE_DIR = Path(__file__).resolve().parents[1] / ".hcp"
-GONE_SECONDS_MAX = 30.0
+GONE_SECONDS_MAX = 90.0
 
 
 @pytest.fixture(scope="session")

@@ -132,26 +132,23 @@ class XmrigWorkload(HeldWorkload):
         """Read until there is a share more than at first, or a hash rate where there was none."""
         deadline = Deadline(deadline_ms)
         before = await self._summary(min(deadline.left_ms, CALL_MS_MAX))
-        now = before
-        reads = 1
-        while isinstance(before, _Summary) and isinstance(now, _Summary):
+        if not isinstance(before, _Summary):
+            return Disproven(detail=f"hashes must be seen to advance, were not: {before.detail}")
+        now, reads, silence = before, 1, ""
+        while not silence:
             proof = self._proof(before, now)
             if proof is not None:
                 return proof
-            if deadline.left_ms <= POLL_MS:
+            await asyncio.sleep(seconds(min(POLL_MS, max(0, deadline.left_ms))))
+            if deadline.left_ms <= 0:
                 break
-            await asyncio.sleep(seconds(POLL_MS))
-            if deadline.left_ms < POLL_MS:
-                break  # slept too long: what cannot be answered any more would only hide why
             later = await self._summary(min(deadline.left_ms, CALL_MS_MAX))
-            if not isinstance(later, _Summary) and deadline.left_ms <= 0:
-                break  # asked too late, likewise
-            now = later
-            reads += 1
-        if isinstance(now, _Summary):
-            shares = now.results.shares_total
-            return Disproven(detail=f"shares must rise within {deadline_ms} ms, were {shares} in {reads} readings")
-        return Disproven(detail=f"hashes must be seen to advance, were not: {now.detail}")
+            if isinstance(later, _Summary):
+                now, reads = later, reads + 1
+            else:
+                silence = f"; then {later.detail}"
+        shares = now.results.shares_total
+        return Disproven(detail=f"shares must rise within {deadline_ms} ms, were {shares} in {reads} readings{silence}")
 
     def _proof(self, before: _Summary, now: _Summary) -> Proof | None:
         rate = now.rate_h_per_s

@@ -18,7 +18,7 @@ from tests.docs.pages import NAMED_PROGRAMS, PAGES, ROOT, Passage, blocks_in, co
 LANGUAGES: Final = frozenset({"", "sh", "sql", "text", "json", "toml"})
 SQL_PAGES: Final = frozenset({"docs/analysts.md"})
 """Pages whose queries are run, by tests/integration/test_analysts.py."""
-RUN_SECONDS_MAX: Final = 60
+RUN_SECONDS_MAX: Final = 180
 TEXTS: Final = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
 BLOCKS: Final = [block for name, text in TEXTS.items() for block in blocks_in(text, name=name)]
 SHELL: Final = [block for block in BLOCKS if block.language == "sh"]

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
-START_SECONDS_MAX, STOP_SECONDS_MAX = 180.0, 60.0
+START_SECONDS_MAX, STOP_SECONDS_MAX = 400.0, 120.0
 SESSION_BEGINS = "a customer may type:\n"
 SESSION_ENDS = "/billing/invoices"
 SWITCHED = "command_executed"

@@ -43,7 +43,7 @@ TICK_MS: Final = 1_000
 TICKS_A_ROUND: Final = 40
 HOT_CELSIUS: Final = 120.0
 KILLS: Final = 2
-WAIT_SECONDS_MAX: Final = 60.0
+WAIT_SECONDS_MAX: Final = 180.0
 
 
 @dataclass(slots=True, kw_only=True)

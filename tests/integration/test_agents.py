@@ -35,7 +35,7 @@ GLOBAL_PRICES: Final = (
     (PriceSeries.BLOCK_FEES, "BTC", 0.2),
 )
 BACKLOG: Final = 5_000
-COMMIT_SECONDS_MAX: Final = 20.0
+COMMIT_SECONDS_MAX: Final = 120.0
 _minutes = count(1)
 
 

@@ -32,7 +32,8 @@ HUBS: Final = {"tx-north": "HB_WEST", "tx-south": "HB_HOUSTON"}
 SITES: Final = tuple(HUBS)
 PRICES_A_PHASE: Final = 30
 COMMANDS_A_PHASE: Final = 2
-WAIT_SECONDS_MAX: Final = 120.0
+WAIT_SECONDS_MAX: Final = 180.0
+FLUSH_MS_MAX: Final = 180_000
 
 
 class Child:
@@ -53,13 +54,13 @@ class Child:
     def stop(self) -> int:
         """End it by SIGTERM; return its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=90)
 
     def kill(self) -> None:
         """End it whatever happens."""
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=90)
 
 
 def _seeds() -> list[MarketPrice]:
@@ -176,14 +177,14 @@ def test_every_process_outlives_the_broker(own_stack: OwnStack, tmp_path: Path) 
         sink.wait_said("sink_ready")
         children = cleanup.enter_context(_children(own_stack, tmp_path))
         _send(producer, [*_seeds(), *prices[:PRICES_A_PHASE], *orders[:COMMANDS_A_PHASE]])
-        producer.flush()
+        producer.flush(timeout_ms=FLUSH_MS_MAX)
         own_stack.kill(Service.KAFKA)
         down = slice(PRICES_A_PHASE, 2 * PRICES_A_PHASE)
         _send(producer, [*prices[down], *orders[COMMANDS_A_PHASE : 2 * COMMANDS_A_PHASE]])
-        producer.flush()
+        producer.flush(timeout_ms=FLUSH_MS_MAX)
         back_ms = time.time_ns() // 1_000_000
         _send(producer, [*prices[2 * PRICES_A_PHASE :], *orders[2 * COMMANDS_A_PHASE :]])
-        producer.flush()
+        producer.flush(timeout_ms=FLUSH_MS_MAX)
         _wait(reader, lambda: all(_answers(reader, prices).values()), "a recommendation for each price")
         _wait(reader, lambda: all(_results(reader, order) for order in orders), "a result for each command")
         _wait(reader, lambda: _is_measured(reader, back_ms), "telemetry again")

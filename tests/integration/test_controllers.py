@@ -84,7 +84,7 @@ class Controller:
         """End the process by a signal; return its exit status."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=90)
 
     def said(self, event: str) -> int:
         """Count an event in the log."""

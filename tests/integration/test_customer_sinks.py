@@ -137,10 +137,10 @@ def test_live_changes_are_published_and_kept_under_one_id(services: StackAddress
     client.delete(f"{channel}:log")
     heard = client.pubsub(ignore_subscribe_messages=True)
     heard.subscribe(channel)
-    heard.get_message(timeout=2.0)  # the confirmation
+    heard.get_message(timeout=90)  # the confirmation
     now_ms = wall_ms()
     Live(services.redis_url).take([told(EVENT, 0), told(EVENT, 1, timestamp_ms=now_ms)])
-    message = heard.get_message(timeout=5.0)
+    message = heard.get_message(timeout=90)
     assert message is not None
     payload = json.loads(message["data"])
     ((entry_id, fields),) = client.xrange(f"{channel}:log")

@@ -18,7 +18,7 @@ from tests.gateway_lab import PASSWORD, gateway_lab, gateway_process
 pytestmark = pytest.mark.services
 
 SECTION: Final = "## As a customer"
-SECONDS_MAX: Final = 60
+SECONDS_MAX: Final = 180
 JQ: Final = (
     f"jq() {{ {shlex.quote(sys.executable)} -c "
     "'import json, sys; print(json.load(sys.stdin)[sys.argv[1][1:]])' \"$2\"; }"

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.services
 TOKEN: Final = "/api/v1/auth/token"  # noqa: S105  # a path
 ME: Final = "/api/v1/me"
 ROOMY: Final = {"devices_max": 999}
-REFUSED_SECONDS_MAX: Final = 5.0
+REFUSED_SECONDS_MAX: Final = 30.0
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.gateway_lab import FLEET, Lab, gateway_lab
 pytestmark = pytest.mark.services
 
 STARTS: Final = 25
-END_SECONDS_MAX: Final = 30.0
+END_SECONDS_MAX: Final = 90.0
 
 
 @pytest.fixture(scope="module")

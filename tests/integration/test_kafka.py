@@ -63,7 +63,7 @@ def test_a_topic_with_other_partitions_is_refused(services: StackAddresses) -> N
         ensure_topics(services.kafka_bootstrap, [two])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_a_prompt_poll_waits_for_the_first_record_and_not_for_a_full_batch(services: StackAddresses) -> None:
     """It would else be in this test until the bound on it: the batch never fills."""
     ensure_topics(services.kafka_bootstrap)

@@ -29,7 +29,7 @@ from tests.agent_process import ROOT
 from tests.fix_services import OwnStack
 from tests.unit.controllers.world import AWAY, FLEET, GPU, command
 
-WAIT_SECONDS_MAX: Final = 60.0
+WAIT_SECONDS_MAX: Final = 180.0
 NOWHERE: Final = StackAddresses(
     kafka_bootstrap="127.0.0.1:9",  # the discard port: nobody listens there
     timescale_dsn="postgresql://127.0.0.1:9/none",
@@ -74,7 +74,7 @@ class Site:
     def stop(self) -> int:
         """End the controller by SIGTERM; return its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=90)
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def _site(addresses: StackAddresses, state_dir: Path) -> Iterator[Site]:
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=90)
 
 
 def _pull(switch: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_recovery_starts_nothing_while_the_file_is_there(own_stack: OwnStack, 
         _send(command(GPU, to_mode=AWAY[GPU], devices=(1,), epoch=time.time_ns() // 1_000_000), own_stack.addresses)
         site.wait(lambda: not any(rows.read(1).running), "the device is between two modes")
         site.process.kill()
-        site.process.wait(timeout=10)
+        site.process.wait(timeout=90)
     rows.ask_fault(1, Fault.NONE)
     _pull(kill_switch_file(tmp_path))
     with _site(own_stack.addresses, tmp_path) as site:

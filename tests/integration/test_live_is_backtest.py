@@ -36,7 +36,7 @@ FLEET_FILE: Final = "fleet.demo.toml"
 SPEED: Final = 10_800.0
 """Three hours a second: prices of all sites come a few milliseconds apart, while devices take their time."""
 SWITCHES_MIN: Final = 12
-PLAY_SECONDS_MAX: Final = 60.0
+PLAY_SECONDS_MAX: Final = 180.0
 QUIET_SECONDS: Final = 3.0
 POLICY: Final = "lcp"
 Value = TypeVar("Value")
@@ -52,7 +52,7 @@ def _child(name: str, arguments: tuple[str, ...], *, environment: dict[str, str]
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        process.wait(timeout=90)
 
 
 @contextmanager

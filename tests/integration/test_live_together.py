@@ -34,7 +34,7 @@ from tests.unit.streams.world import a_price
 
 pytestmark = pytest.mark.services
 
-ANSWER_SECONDS: Final = 60.0
+ANSWER_SECONDS: Final = 120.0
 WANTS: Final = body_of(facility_id="tx-north")
 
 
@@ -100,14 +100,14 @@ async def ear(served: GatewayProcess, headers: dict[str, str], after: str | None
 
 def submit(served: GatewayProcess, headers: dict[str, str]) -> str:
     """Submit a workload; return its id."""
-    answer = httpx.post(f"{served.url}/api/v1/workloads", json=WANTS, headers=keyed(headers), timeout=10.0)
+    answer = httpx.post(f"{served.url}/api/v1/workloads", json=WANTS, headers=keyed(headers), timeout=60.0)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["workload_id"])
 
 
 def cancel(served: GatewayProcess, headers: dict[str, str], workload_id: str) -> None:
     """Ask for a workload's end."""
-    answer = httpx.delete(f"{served.url}/api/v1/workloads/{workload_id}", headers=headers, timeout=10.0)
+    answer = httpx.delete(f"{served.url}/api/v1/workloads/{workload_id}", headers=headers, timeout=60.0)
     assert answer.status_code == 202, answer.text
 
 

@@ -37,7 +37,7 @@ def _limit_record_bytes(bootstrap: str, limit: str | None) -> None:
     resource = ConfigResource(ResourceType.TOPIC, CHANGELOG, incremental_configs=[entry])
     admin = AdminClient({"bootstrap.servers": bootstrap})  # must outlive its answer
     for done in admin.incremental_alter_configs([resource]).values():
-        done.result(timeout=30)
+        done.result(timeout=90)
 
 
 def _prices(round_: int) -> list[MarketPrice]:

@@ -25,7 +25,7 @@ def topic(services: StackAddresses) -> str:
     name = f"ranges-{uuid4().hex[:12]}"
     admin = AdminClient({"bootstrap.servers": services.kafka_bootstrap})
     config = {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
-    admin.create_topics([NewTopic(name, num_partitions=PARTITIONS, config=config)])[name].result(timeout=30)
+    admin.create_topics([NewTopic(name, num_partitions=PARTITIONS, config=config)])[name].result(timeout=90)
     _write(services, name, 0, 100)
     return name
 
@@ -82,7 +82,7 @@ def test_a_start_that_retention_ate_is_said(services: StackAddresses, topic: str
     """Deleted records before the range do not count; deleted ones within it do."""
     admin = AdminClient({"bootstrap.servers": services.kafka_bootstrap})
     for future in admin.delete_records([TopicPartition(topic, 0, 30)]).values():
-        future.result(timeout=30)
+        future.result(timeout=90)
     early = ranges_by_time(services.kafka_bootstrap, [topic], from_ms=BASE_MS + 10 * STEP_MS)
     assert [(each.start, each.is_cut) for each in early] == [(30, True), (10, False), (10, False)]
     late = ranges_by_time(services.kafka_bootstrap, [topic], from_ms=BASE_MS + 40 * STEP_MS)

@@ -136,7 +136,7 @@ def gpu_host(services: StackAddresses, tmp_path: Path, canary: tuple[Program, Pr
         finally:
             if controller.process is not None and controller.process.poll() is None:
                 controller.process.terminate()
-                assert controller.process.wait(timeout=30) == 0, controller.log.read_text()[-4_000:]
+                assert controller.process.wait(timeout=90) == 0, controller.log.read_text()[-4_000:]
             for each in (miner, server):
                 each.running.stop()
             controller.consumer.close()
@@ -192,7 +192,7 @@ def test_fleets_physics_show_in_nvml_and_come_back_as_telemetry(gpu_host: Host) 
         )[:1]
     finally:
         simulator.terminate()
-        assert simulator.wait(timeout=30) == 0
+        assert simulator.wait(timeout=90) == 0
     assert batch.utilisation_ratio[0] > 0.5
     assert dict(record.headers)["produced_by"] == b"controller-0"
     assert not gpu_host.reader.present(
@@ -248,7 +248,7 @@ def asic_floor(services: StackAddresses, tmp_path: Path) -> Iterator[tuple[FarmP
         finally:
             if controller.process is not None and controller.process.poll() is None:
                 controller.process.terminate()
-                assert controller.process.wait(timeout=30) == 0, controller.log.read_text()[-4_000:]
+                assert controller.process.wait(timeout=90) == 0, controller.log.read_text()[-4_000:]
             controller.consumer.close()
             controller.producer.close()
             reader.close()

@@ -145,7 +145,7 @@ def test_settling_waits_for_readings_not_yet_committed(database: Database, write
         wait_until(lambda: database.count("pg_locks where not granted") > 0, "settling waits for the writer")
         assert done == []
         slow.commit()
-        settler.join(timeout=30)
+        settler.join(timeout=90)
     assert done == [8]
     assert minutes(database)[("12:00", "000")] == (4_000.0, 3_000.0, 6_000.0, 3)
 

@@ -116,7 +116,7 @@ def test_the_fleet_follows_results_and_knows_them_after_kill(services: StackAddr
             batch = _first_batch(consumer, began_ms, shard.shard_id)
         finally:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=90)
             consumer.close()
         assert batch.modes[2] is DeviceMode.SLEEP
         assert batch.modes[3] is DeviceMode.MINING
@@ -163,7 +163,7 @@ def test_faults_come_out_and_sigterm_ends_cleanly(services: StackAddresses) -> N
         decoded = [decode(record.value) for record in _sent_since(consumer, began_ms, 28)]
     finally:
         process.terminate()
-        code = process.wait(timeout=20)
+        code = process.wait(timeout=90)
         consumer.close()
     reasons = {value.reason for value in decoded if isinstance(value, Rejected)}
     assert reasons == {RejectReason.OUT_OF_RANGE, RejectReason.UNEQUAL_COLUMNS}

@@ -22,7 +22,7 @@ from tests.examples import ASIC_TELEMETRY, AT
 from tests.fix_services import OwnStack
 from tests.sink_process import Database, SinkProcess, fresh_database, sink_process, wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 GROUP: Final = "hcp-sink-timescale"
 TOPICS: Final = (METRICS_ASIC.name, METRICS_ASIC.dead)
 CLUSTERS: Final = 24
@@ -97,7 +97,7 @@ def _members(bootstrap: str) -> set[str]:
     """Return the ids of the group's members; none while it has no coordinator yet."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     try:
-        found = admin.describe_consumer_groups([GROUP], request_timeout=2)[GROUP].result(timeout=10)
+        found = admin.describe_consumer_groups([GROUP], request_timeout=2)[GROUP].result(timeout=90)
     except KafkaException:
         return set()
     return {member.member_id for member in found.members if member.assignment.topic_partitions}
@@ -150,6 +150,7 @@ def test_broker_and_database_that_die_are_waited_for(own_stack: OwnStack, databa
             _never.wait(1.0)
             own_stack.kill(Service.TIMESCALEDB)
             wait_until(lambda: sink.said("store_unavailable"), "the database's end noticed")
+            wait_until(database.answers, "the database back")
         _wait_stored(load, database, load.rows)
         assert sink.process.poll() is None
         assert sink.times_said("store_unavailable") == 1
@@ -169,7 +170,7 @@ def test_members_that_come_and_go_under_load_leave_each_row_once(
             second = _started(entered, own_stack, database, tmp_path, "--connections", "2")
             wait_until(lambda: len(_members(own_stack.addresses.kafka_bootstrap)) == 4, "four that share")
             first.process.terminate()
-            assert first.process.wait(timeout=30) == 0
+            assert first.process.wait(timeout=90) == 0
             third = _started(entered, own_stack, database, tmp_path)
             wait_until(lambda: len(_members(own_stack.addresses.kafka_bootstrap)) == 3, "three that share")
             second.process.kill()
@@ -191,7 +192,7 @@ def test_a_sink_killed_again_and_again_leaves_each_row_once(
             wait_until(lambda b=before: load.stored(database) > b, "more rows")  # type: ignore[misc]
             _never.wait(dice.uniform(0.0, 0.1))
             sink.process.kill()
-            sink.process.wait(timeout=10)
+            sink.process.wait(timeout=90)
         if load.stored(database) == load.rows:
             break
     with sink_process(own_stack.addresses, database, tmp_path, *TOPICS, instance="1"):

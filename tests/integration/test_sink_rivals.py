@@ -74,7 +74,7 @@ class Load:
 
     def join(self) -> None:
         """Wait until all is sent."""
-        self._thread.join(timeout=60)
+        self._thread.join(timeout=90)
         assert not self._thread.is_alive()
 
 
@@ -82,7 +82,7 @@ def _shares(bootstrap: str) -> dict[str, int]:
     """Return how many partitions of the topic each member owns; none while the group has no coordinator yet."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     try:
-        found = admin.describe_consumer_groups([GROUP], request_timeout=2)[GROUP].result(timeout=10)
+        found = admin.describe_consumer_groups([GROUP], request_timeout=2)[GROUP].result(timeout=90)
     except KafkaException:
         return {}
     return {
@@ -106,7 +106,7 @@ def _assert_each_once(database: Database, load: Load) -> None:
 
 def _ended(sink: SinkProcess) -> int:
     sink.process.terminate()
-    return sink.process.wait(timeout=30)
+    return sink.process.wait(timeout=90)
 
 
 def test_a_sink_killed_beside_its_rival_leaves_one_row_an_event(
@@ -118,7 +118,7 @@ def test_a_sink_killed_beside_its_rival_leaves_one_row_an_event(
         load.start()
         wait_until(lambda: load.stored(database) > EVENTS // 20, "rows")
         first.process.kill()
-        first.process.wait(timeout=10)
+        first.process.wait(timeout=90)
         load.join()
         wait_until(lambda: load.stored(database) >= EVENTS, "all rows")
         assert _ended(second) == 0

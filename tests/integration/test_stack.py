@@ -15,7 +15,7 @@ from hcp.settings import load_settings
 from hcp.stack import Stack, StackAddresses, default_cache_dir, running_stack
 
 pytestmark = pytest.mark.services
-GONE_SECONDS_MAX = 30.0
+GONE_SECONDS_MAX = 90.0
 OWNER = """
 import sys, threading
 from pathlib import Path

@@ -24,7 +24,7 @@ from hcp.stack.supervisor import Identity, myself, read_state
 from tests.fix_services import STATE_DIR
 
 pytestmark = pytest.mark.services
-SECONDS_MAX = 60.0
+SECONDS_MAX = 180.0
 OWNER = """
 import sys, threading
 from pathlib import Path

@@ -258,7 +258,7 @@ def test_a_killed_sink_leaves_exactly_one_row_an_event(
         for place, value in enumerate(values):
             if place == 4_000:  # a fast sink would else have written all before it could be killed
                 producer.flush()
-                killed.wait(timeout=60)
+                killed.wait(timeout=90)
             producer.send(value)
             if place % 100 == 99:
                 producer.flush()
@@ -269,9 +269,9 @@ def test_a_killed_sink_leaves_exactly_one_row_an_event(
         sender.start()
         wait_until(lambda: database.count(mine, f"{tag}/%") > 200, "some rows")
         sink.process.kill()
-        sink.process.wait(timeout=10)
+        sink.process.wait(timeout=90)
         killed.set()
-        sender.join(timeout=60)
+        sender.join(timeout=90)
     assert 200 < database.count(mine, f"{tag}/%") <= 4_000
     with sink_process(services, database, tmp_path, *AUDIT_TOPICS):
         wait_until(lambda: database.count(mine, f"{tag}/%") >= 5_000, "5,000 rows")
@@ -307,7 +307,7 @@ def test_a_database_that_is_away_is_waited_for(
         producer.flush()
         wait_until(lambda: sink.log.read_text().count("store_unavailable") == 3, "the third outage noticed")
         sink.process.terminate()
-        assert sink.process.wait(timeout=20) == 0
+        assert sink.process.wait(timeout=90) == 0
     database.open_doors()
     assert database.count(mine, tag) == 20
 

@@ -16,7 +16,7 @@ from controllers.ports import Ack, Applied, Machine, Refused
 from hcp.model.facilities import Shard
 from tests.unit.controllers.world import FLEET, GPU, HOME, SHARDS
 
-WAIT_SECONDS_MAX = 10
+WAIT_SECONDS_MAX = 60
 Stop = Callable[[], Awaitable[Ack]]
 
 

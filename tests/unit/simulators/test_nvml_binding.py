@@ -112,7 +112,7 @@ def test_load_shows_at_once_and_averages_slide(simulator: NvmlSimulator, handle:
     assert instant.value.uiVal == 600_000
     assert 70_000 <= average.value.uiVal < 600_000
     assert 0 <= nvml.nvmlDeviceGetUtilizationRates(handle).gpu < 100
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + 60
     while nvml.nvmlDeviceGetUtilizationRates(handle).gpu < 100 and time.monotonic() < deadline_s:
         time.sleep(0.02)
     assert nvml.nvmlDeviceGetPowerUsage(handle) == 600_000

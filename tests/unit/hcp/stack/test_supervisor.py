@@ -17,7 +17,7 @@ from hcp.stack import supervisor
 from hcp.stack.processes import log_tail, send, wait_gone
 from hcp.stack.supervisor import Identity, Plan, ServicePlan, State, read_state
 
-SECONDS_MAX = 10.0
+SECONDS_MAX = 60.0
 
 
 def _eventually(condition: Callable[[], bool]) -> None:
