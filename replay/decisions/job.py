@@ -1,15 +1,15 @@
-"""One replay from its records to its files; run by the CLI, or under another version's streams by a child process."""
+"""One replay from its records to its files; what lies before the stretch is decided too, as decisions depend on it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hcp.model.commands import DecisionAction
-from replay.decisions.engine import Replay
+from replay.decisions.engine import Decided, Replay
 from replay.decisions.memory import SiteMemory
 from replay.decisions.output import Output, WhatRan, finish
-from replay.decisions.plan import Rules
+from replay.decisions.plan import Plan, Rules
 from replay.decisions.records import History
 
 
@@ -28,6 +28,21 @@ class Stretch:
     to_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where decisions come from, for what is written beside them.
+
+    Attributes:
+        plan: The rules.
+        fingerprint: Of the rules with their fleet.
+        code: Commit of the streams; empty for those of the program itself.
+    """
+
+    plan: Plan
+    fingerprint: str
+    code: str = ""
+
+
 def run_job(
     rules: Rules,
     history: History,
@@ -35,12 +50,9 @@ def run_job(
     stretch: Stretch,
     out: Path,
     memories: Iterable[SiteMemory] = (),
-    code: str = "",
     on_decided: Callable[[int], None] = lambda _: None,
 ) -> WhatRan:
-    """Decide a stretch again and write what comes of it.
-
-    What lies before the stretch is decided too, and not written: decisions depend on it.
+    """Decide a stretch again with the program's own streams and write what comes of it.
 
     Args:
         rules: The plan, made ready.
@@ -48,33 +60,56 @@ def run_job(
         stretch: What is written.
         out: A folder, or a file that ends in `.parquet`.
         memories: What a snapshot knew.
-        code: Commit of the streams, where they are not the program's own.
         on_decided: Told the event time of every recommendation.
 
     Raises:
         HcpError: `out` cannot be written.
     """
     replay = Replay(rules, sites=stretch.sites, memories=memories)
+    return write(
+        replay.run(history, until_ms=stretch.to_ms),
+        source=Source(plan=rules.plan, fingerprint=rules.fingerprint()),
+        passed_over=replay.passed_over,
+        stretch=stretch,
+        out=out,
+        on_decided=on_decided,
+    )
+
+
+def write(
+    found: Iterable[Decided],
+    *,
+    source: Source,
+    passed_over: Mapping[str, int],
+    stretch: Stretch,
+    out: Path,
+    on_decided: Callable[[int], None] = lambda _: None,
+) -> WhatRan:
+    """Write what was decided within a stretch; `passed_over` is read when all of it has been.
+
+    Raises:
+        HcpError: `out` cannot be written.
+    """
     actions: Counter[DecisionAction] = Counter()
     count = 0
     with Output(out) as output:
-        for decided in replay.run(history, until_ms=stretch.to_ms):
+        for decided in found:
             on_decided(decided.recommendation.observed_at_ms)
             if decided.recommendation.observed_at_ms >= stretch.from_ms:
                 output.add(decided)
                 count += 1
                 actions.update(decision.action for decision in decided.decisions)
     what = WhatRan(
-        plan=rules.plan,
-        code=code,
-        fingerprint=rules.fingerprint(),
+        plan=source.plan,
+        code=source.code,
+        fingerprint=source.fingerprint,
         sites=tuple(sorted(stretch.sites)),
         from_ms=stretch.from_ms,
         to_ms=stretch.to_ms,
         recommendations=count,
         switches=actions[DecisionAction.SWITCH],
         holds=actions[DecisionAction.HOLD],
-        passed_over=dict(sorted(replay.passed_over.items())),
+        passed_over=dict(sorted(passed_over.items())),
     )
     finish(out, what)
     return what
