@@ -4,7 +4,7 @@ CODE := hcp schemas streams agents controllers sinks simulators backtest gateway
 SPEED ?= 1200
 DEMO_ARGS ?=
 # Tests wait more than they work; each worker has services of its own, about 1 GiB. 0 runs them in one process.
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: help setup demo test test-recorded check format schemas bench lock clean
 

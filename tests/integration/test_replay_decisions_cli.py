@@ -1,11 +1,13 @@
 """`hcp replay decisions|snapshot` over topics of a real broker: live's bytes, by these streams and by a commit's."""
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from hcp.cli.replay_diff import DIFFERS
 from hcp.codecs import encode
 from hcp.decisions_parquet import read_decisions
 from hcp.stack import StackAddresses
@@ -85,3 +87,22 @@ def test_from_a_snapshot_on_the_rest_is_the_same(world: World, tmp_path: Path) -
     other = world.hcp("decisions", "--out", str(tail), "--from-snapshot", str(kept), "--policy", "greedy")
     assert other.code == 1
     assert "snapshot" in other.err
+
+
+def test_what_live_decided_differs_in_nothing_and_from_another_policy_in_money(world: World, tmp_path: Path) -> None:
+    """Exit code 0 and no difference; 3, a table, JSON lines and a page for another policy."""
+    again, other, page = tmp_path / "again", tmp_path / "other", tmp_path / "diff.html"
+    assert world.hcp("decisions", "--out", str(again), "--policy", POLICY).code == 0
+    said = world.hcp("decisions", "--out", str(other), "--policy", "never", "--devices", "followed")
+    assert said.code == 0, said.err
+    same = world.hcp("diff", "live", str(again), "--json")
+    assert (same.code, same.out) == (0, "")
+    differs = world.hcp("diff", "live", str(other), "--html", str(page))
+    assert differs.code == DIFFERS
+    assert "B - A" in differs.out
+    assert "policy_never" in differs.out
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    lines = [json.loads(line) for line in world.hcp("diff", "live", str(other), "--json").out.splitlines()]
+    assert {line["site"] for line in lines} <= {site.facility_id for site in DEMO_FLEET.facilities}
+    nothing = world.hcp("diff", str(tmp_path), "live")
+    assert (nothing.code, "finished `hcp replay decisions`" in nothing.err) == (1, True)
