@@ -12,6 +12,7 @@ from agents.states import Keeper
 from hcp.codecs import decode
 from hcp.errors import OutOfRangeError
 from hcp.kafka.records import ConsumedRecord
+from hcp.kafka.replays import refused_if_replayed
 from hcp.model.rejections import Rejected, RejectReason
 from hcp.model.steps import Cause, Step
 from hcp.model.validation import check_event_time
@@ -56,6 +57,9 @@ class Guard:
         await self._sender.send_dead(record, step, topic=self._topic)
 
     def _step(self, record: ConsumedRecord, transform: Transform) -> Step[Any] | Rejected:
+        replayed = refused_if_replayed(record)
+        if replayed is not None:
+            return replayed
         value: Any = decode(record.value)
         if isinstance(value, Rejected):
             return value

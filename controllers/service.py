@@ -26,6 +26,7 @@ from hcp.errors import BrokerError, StoreError
 from hcp.kafka.consumer import BatchConsumer
 from hcp.kafka.producer import RecordProducer
 from hcp.kafka.records import ConsumedRecord
+from hcp.kafka.replays import refused_if_replayed
 from hcp.model.facilities import Fleet
 from hcp.model.rejections import Rejected
 from hcp.settings import Settings
@@ -164,6 +165,10 @@ class _Controller:
     def _take(self, record: ConsumedRecord, worker: Worker) -> None:
         RECORDS.labels(PROCESS, record.topic).inc()
         self._in_flight.take(record)
+        replayed = refused_if_replayed(record)
+        if replayed is not None:  # a copy of what happened once already, wherever it lies: no device obeys it
+            self._refuse(record, replayed, worker)
+            return
         if record.topic == ORCHESTRATOR_OUTLOOK.name:
             self._prewarmer.take(record.value, age_ms=wall_ms() - record.timestamp_ms)
             self._in_flight.finish(record)
@@ -171,14 +176,17 @@ class _Controller:
         take_in = order_in if record.topic == OPERATOR_ORDER.name else command_in
         taken = take_in(record.value, fleet=self._fleet, shards=self._shards)
         if isinstance(taken, Rejected):
-            _log.warning("record_rejected", reason=str(taken.reason), detail=taken.detail, offset=record.offset)
-            worker.refuse(record, taken)
-            self._in_flight.finish(record)
+            self._refuse(record, taken, worker)
         elif taken.shard_id not in self._machines.shards:
             self._in_flight.finish(record)  # another controller's facility
         else:
             lock = self._lock_of(taken.shard_id)
             self._tasks.add(asyncio.create_task(self._work(record, lock, lambda: worker.do(taken, record))))
+
+    def _refuse(self, record: ConsumedRecord, why: Rejected, worker: Worker) -> None:
+        _log.warning("record_rejected", reason=str(why.reason), detail=why.detail, offset=record.offset)
+        worker.refuse(record, why)
+        self._in_flight.finish(record)
 
     def _lock_of(self, shard_id: str) -> asyncio.Lock:
         return self._shard_locks.setdefault(shard_id, asyncio.Lock())

@@ -15,6 +15,7 @@ from hcp.codecs import decode
 from hcp.codecs.columns import BatchDecoder, Columns, decode_columns, plans_of, pyruhvro_batch, rows_per_record
 from hcp.kafka.consumer import Partition
 from hcp.kafka.records import ConsumedRecord
+from hcp.kafka.replays import refused_if_replayed
 from hcp.model.rejections import Rejected, RejectReason
 from hcp.model.validation import FUTURE_TOLERANCE_MS, check_event_time
 from hcp.topics import all_topics
@@ -61,15 +62,18 @@ class _InColumns:
 class Intake:
     """Decodes polls; knows the topics' classes and which of them come in columns."""
 
-    def __init__(self, *, is_by_record: bool = False, decoder: BatchDecoder = pyruhvro_batch) -> None:
+    def __init__(
+        self, *, is_by_record: bool = False, is_replay: bool = False, decoder: BatchDecoder = pyruhvro_batch
+    ) -> None:
         """Look at the schemas once.
 
         Args:
             is_by_record: Decode everything with fastavro, record by record.
+            is_replay: Take records of a replay, which are refused otherwise.
             decoder: What decodes columns.
         """
         self._records = {topic.name: topic.record for topic in all_topics()}
-        self._decoder = decoder
+        self._decoder, self._is_replay = decoder, is_replay
         classes = set() if is_by_record else set(self._records.values())
         self._in_columns = {record for record in classes if is_for_columns(record) and plans_of(record)}
 
@@ -103,7 +107,8 @@ class Intake:
         by_class: dict[type, list[int]] = {}
         for place, record in enumerate(records):
             kind = self._records[record.topic]
-            if kind in self._in_columns and 0 <= record.timestamp_ms <= TIMESTAMP_MS_MAX:
+            is_sane = 0 <= record.timestamp_ms <= TIMESTAMP_MS_MAX and self._replayed(record) is None
+            if kind in self._in_columns and is_sane:
                 by_class.setdefault(kind, []).append(place)
         for kind, places in by_class.items():
             found, _ = decode_columns([records[place].value for place in places], kind, decoder=self._decoder)
@@ -111,8 +116,14 @@ class Intake:
                 own = tuple([places[place] for place in columns.places])
                 yield from _not_of_the_future(columns, own, records)
 
+    def _replayed(self, record: ConsumedRecord) -> Rejected | None:
+        return None if self._is_replay else refused_if_replayed(record)
+
     def _checked(self, record: ConsumedRecord) -> object:
         """Return the value of a record, or why it is none for its topic."""
+        replayed = self._replayed(record)
+        if replayed is not None:
+            return replayed
         value = decode(record.value)
         if isinstance(value, Rejected):
             return value

@@ -13,6 +13,7 @@ from hcp.errors import StoreUnavailableError
 from hcp.kafka.consumer import BatchConsumer
 from hcp.kafka.producer import RecordProducer
 from hcp.kafka.records import ConsumedRecord
+from hcp.kafka.replays import refused_if_replayed
 from hcp.model.rejections import Rejected
 from hcp.settings import Settings
 from hcp.telemetry import RECORDS
@@ -72,7 +73,7 @@ def follow(name: str, *, settings: Settings, topics: Sequence[str], effect: Call
 def _decoded(records: Sequence[ConsumedRecord], *, producer: RecordProducer) -> list[Told]:
     told: list[Told] = []
     for record in records:
-        value = decode(record.value)
+        value = refused_if_replayed(record) or decode(record.value)
         if isinstance(value, Rejected):
             producer.send_dead(record, value)
         else:

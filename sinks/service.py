@@ -18,6 +18,7 @@ from hcp.settings import Settings
 from hcp.telemetry import RECORDS
 from hcp.topics import DEAD_SUFFIX, all_topics
 from sinks.intake import ROWS_MAX, Intake, Part
+from sinks.replayed import prefix_of, prepare, topics_of
 from sinks.timescale.maintenance import maintenance
 from sinks.timescale.migrations import migrate
 from sinks.timescale.writer import Refused, Writer
@@ -49,6 +50,7 @@ def run_sink(
     topics: tuple[str, ...] = (),
     connections: int = 1,
     is_by_record: bool = False,
+    replay: str | None = None,
 ) -> int:
     """Run the sink until SIGTERM or SIGINT; return the exit code.
 
@@ -58,8 +60,10 @@ def run_sink(
         topics: Only these; default: every topic and its dead letters.
         connections: Members of the group in this process, each with partitions and a connection of its own.
         is_by_record: Decode with fastavro alone.
+        replay: Take this replay's topics, into a database of its own, instead of the live ones.
 
     Raises:
+        SettingsError: There is no such replay.
         BrokerError: A topic is missing or the broker refuses.
         StoreError: The database refuses the migrations.
     """
@@ -67,12 +71,18 @@ def run_sink(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     dsn = settings.timescale_dsn.get_secret_value()
+    if replay is not None:
+        names = topics or topics_of(settings.kafka_bootstrap, replay)
+        dsn = prepare(dsn, replay)
+    else:
+        names = topics or tuple(topic.name for topic in all_topics())
     _wait_for_store(lambda: migrate(dsn), stop=stop)
-    names = topics or tuple(topic.name for topic in all_topics())
 
     def member(place: int) -> Sink:
-        intake = Intake(is_by_record=is_by_record)
-        return Sink(name=name, place=place, settings=settings, topics=names, stop=stop, intake=intake)
+        intake = Intake(is_by_record=is_by_record, is_replay=replay is not None)
+        return Sink(
+            name=name, place=place, settings=settings, dsn=dsn, topics=names, stop=stop, intake=intake, replay=replay
+        )
 
     with maintenance(dsn):
         _run_together([member(place) for place in range(connections)], stop=stop, name=name)
@@ -132,13 +142,15 @@ class Sink:
         name: str,
         place: int,
         settings: Settings,
+        dsn: str,
         topics: tuple[str, ...],
         stop: threading.Event,
         intake: Intake,
+        replay: str | None = None,
     ) -> None:
         """Join the group."""
         self._name, self._stop, self._intake = name, stop, intake
-        self._dsn = settings.timescale_dsn.get_secret_value()
+        self._dsn, self._replay = dsn, replay
         self._writer: Writer | None = None
         self._expected: dict[Partition, int] = {}
         self._behind: set[Partition] = set()
@@ -153,8 +165,9 @@ class Sink:
         is_named = "instance" in settings.model_fields_set  # two that nobody named must not be taken for one
         self._consumer = BatchConsumer(
             bootstrap=settings.kafka_bootstrap,
-            group=f"hcp-sink-{name}",
+            group=f"hcp-sink-{name}" if replay is None else f"hcp-sink-{name}-{replay}",
             topics=topics,
+            prefix="" if replay is None else prefix_of(replay),
             client_id=member,
             instance_id=member if is_named else None,
             queue_bytes_max=QUEUE_BYTES_MAX,
@@ -262,7 +275,7 @@ class Sink:
             if letter in self._lettered:
                 continue
             sent.add(letter)
-            if record.topic.endswith(DEAD_SUFFIX):
+            if record.topic.endswith(DEAD_SUFFIX) or self._replay is not None:  # a replay writes to nothing live
                 _log.error("dead_letter_refused", topic=record.topic, offset=record.offset, detail=rejected.detail)
             else:
                 self._producer.send_dead(record, rejected)

@@ -14,7 +14,7 @@ from hcp.errors import BrokerError, HcpError, SettingsError
 from hcp.kafka.admin import ensure_topics
 from hcp.kafka.forwarding import Forwarder
 from hcp.kafka.producer import RecordProducer
-from hcp.kafka.ranges import Range, read_messages
+from hcp.kafka.ranges import QUEUE_BYTES_MAX, RECORDS_MAX, Range, read_messages
 from hcp.topics import Cleanup, Topic, topic_named
 
 PRODUCED_BY: Final = "hcp-topics"
@@ -109,14 +109,20 @@ def copy_records(bootstrap: str, ranges: Iterable[Range], target: Target, *, key
 
 
 def kept(
-    bootstrap: str, ranges: Iterable[Range], *, key: bytes | None = None, on_step: Step = lambda _: None
+    bootstrap: str,
+    ranges: Iterable[Range],
+    *,
+    key: bytes | None = None,
+    on_step: Step = lambda _: None,
+    records_max: int = RECORDS_MAX,
+    queue_bytes_max: int = QUEUE_BYTES_MAX,
 ) -> Iterator[list[Kept]]:
-    """Yield the records of `ranges` whole, those with `key` only when one is given.
+    """Yield the records of `ranges` whole, those with `key` only when one is given; memory is bound as by `read`.
 
     Raises:
         BrokerError: The broker does not answer.
     """
-    for messages in read_messages(bootstrap, ranges):
+    for messages in read_messages(bootstrap, ranges, records_max=records_max, queue_bytes_max=queue_bytes_max):
         records = [_kept(each) for each in messages]
         yield records if key is None else [each for each in records if each.key == key]
         on_step(len(records))

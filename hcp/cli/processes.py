@@ -83,18 +83,26 @@ def sink(
     by_record: Annotated[
         bool, typer.Option("--by-record", help="Decode with fastavro alone, record by record.")
     ] = False,
+    replay: Annotated[
+        str | None, typer.Option(help="Take this replay instead, into a database of its own (timescale).")
+    ] = None,
 ) -> None:
     """Run one sink: topics into a store, each event exactly once, until SIGTERM."""
     _one_of(name, tuple(sinks.SINKS), "sink")
     settings = load_settings()
     configure_logs(level=settings.log_level, log_format=settings.log_format, process=f"sink.{name}")
     serve_metrics(settings.metrics_port)
+    if replay is not None and name != "timescale":
+        raise SettingsError(f"--replay must come with sink timescale, was {name}")
     if name == "operational":
         raise typer.Exit(run_operational(settings=settings))
     if name == "live":
         raise typer.Exit(run_live(settings=settings))
     topics = tuple(topic or ())
-    raise typer.Exit(run_sink(name, settings=settings, topics=topics, connections=connections, is_by_record=by_record))
+    code = run_sink(
+        name, settings=settings, topics=topics, connections=connections, is_by_record=by_record, replay=replay
+    )
+    raise typer.Exit(code)
 
 
 @simulate.command()

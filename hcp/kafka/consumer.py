@@ -1,6 +1,7 @@
 """A consumer that hands out batches and commits only what its caller says is done."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Final, Literal
 
 import structlog
@@ -43,6 +44,7 @@ class BatchConsumer:
         session_timeout_ms: int = SESSION_MS,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
         assignment: Literal["range", "roundrobin"] = "range",
+        prefix: str = "",
         on_assigned: OnPartitions | None = None,
         on_revoked: OnPartitions | None = None,
     ) -> None:
@@ -52,7 +54,8 @@ class BatchConsumer:
         of after `session_timeout_ms`; for as long nobody else is given them, unless it was closed.
 
         "range" gives one member the same partitions of every topic; "roundrobin" spreads each topic's evenly, and
-        neighbouring ones apart. `on_assigned` may `seek` or `hold`, and runs inside `poll`, as `on_revoked` does.
+        neighbouring ones apart. Topics are read under names that begin with `prefix`; everything that goes in or out
+        here is named without it. `on_assigned` may `seek` or `hold`, and runs inside `poll`, as `on_revoked` does.
         """
         self._assigned_hook, self._revoked_hook = on_assigned, on_revoked
         self._seeks: dict[Partition, int] = {}
@@ -60,6 +63,7 @@ class BatchConsumer:
         self._is_down_logged = False
         self._is_held = False
         self._is_named = instance_id is not None
+        self._prefix = prefix
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
@@ -76,7 +80,8 @@ class BatchConsumer:
                 "partition.assignment.strategy": assignment,
             }
         )
-        self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke)
+        named = [prefix + topic for topic in topics]
+        self._consumer.subscribe(named, on_assign=self._on_assign, on_revoke=self._on_revoke)
 
     def poll(self, *, records_max: int, timeout_ms: int, is_prompt: bool = False) -> list[ConsumedRecord]:
         """Return up to `records_max` records; empty after `timeout_ms`.
@@ -96,13 +101,24 @@ class BatchConsumer:
         for message in messages:
             error = message.error()
             if error is None:
-                records.append(record_of(message))
+                records.append(self._record(message))
             else:
                 self._raise_or_wait(error)
         if records and self._is_down_logged:
             self._is_down_logged = False
             _log.info("broker_available_again", bootstrap=self._bootstrap)
         return records
+
+    def _record(self, message: Message) -> ConsumedRecord:
+        record = record_of(message)
+        return replace(record, topic=record.topic.removeprefix(self._prefix)) if self._prefix else record
+
+    def _place(self, topic: str, partition: int, offset: int) -> TopicPartition:
+        """Return an offset of a partition as the broker names it."""
+        return TopicPartition(self._prefix + topic, partition, offset)
+
+    def _named(self, item: TopicPartition) -> Partition:
+        return item.topic.removeprefix(self._prefix), item.partition
 
     def _raise_or_wait(self, error: KafkaError) -> None:
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -115,7 +131,7 @@ class BatchConsumer:
 
     def commit_soon(self, next_offsets: Mapping[Partition, int]) -> None:
         """Ask for a commit and do not wait: for displays of the lag, where the truth is kept elsewhere."""
-        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in next_offsets.items()]
+        offsets = [self._place(topic, number, offset) for (topic, number), offset in next_offsets.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
@@ -135,7 +151,7 @@ class BatchConsumer:
             return
         try:
             self._consumer.commit(
-                offsets=[TopicPartition(topic, number, offset) for (topic, number), offset in next_offsets.items()],
+                offsets=[self._place(topic, number, offset) for (topic, number), offset in next_offsets.items()],
                 asynchronous=False,
             )
         except KafkaException as error:
@@ -143,14 +159,14 @@ class BatchConsumer:
 
     def assignment(self) -> tuple[Partition, ...]:
         """Return the partitions owned now."""
-        return tuple((item.topic, item.partition) for item in self._consumer.assignment())
+        return tuple(self._named(item) for item in self._consumer.assignment())
 
     def seek(self, topic: str, partition: int, offset: int) -> None:
         """Read a partition from `offset`; within `on_assigned` it replaces the committed offset."""
         if (topic, partition) in self._seeks:
             self._seeks[topic, partition] = offset
         else:
-            self._consumer.seek(TopicPartition(topic, partition, offset))
+            self._consumer.seek(self._place(topic, partition, offset))
 
     def hold(self) -> None:
         """Hand out nothing, of partitions yet to be assigned neither, until `go_on`; `poll` keeps the membership."""
@@ -160,7 +176,7 @@ class BatchConsumer:
     def go_on(self, offsets: Mapping[Partition, int]) -> None:
         """Read every partition owned from its offset in `offsets`, whatever was handed out of it before."""
         self._is_held = False
-        owned = [TopicPartition(*at, offsets[at]) for at in self.assignment()]
+        owned = [self._place(*at, offsets[at]) for at in self.assignment()]
         self._consumer.assign(owned)
         self._consumer.resume(owned)
 
@@ -176,11 +192,11 @@ class BatchConsumer:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         unset = -1001  # OFFSET_INVALID: use what is committed
-        self._seeks = {(item.topic, item.partition): unset for item in partitions}
+        self._seeks = {self._named(item): unset for item in partitions}
         if self._assigned_hook is not None:
             self._assigned_hook(tuple(self._seeks))
         for item in partitions:
-            item.offset = self._seeks[item.topic, item.partition]
+            item.offset = self._seeks[self._named(item)]
         self._seeks = {}
         consumer.assign(partitions)
         if self._is_held:
@@ -188,7 +204,7 @@ class BatchConsumer:
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self._revoked_hook is not None:
-            self._revoked_hook(tuple((item.topic, item.partition) for item in partitions))
+            self._revoked_hook(tuple(self._named(item) for item in partitions))
 
 
 def record_of(message: Message) -> ConsumedRecord:

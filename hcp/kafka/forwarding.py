@@ -24,7 +24,7 @@ RawHeaders = Sequence[tuple[str, bytes | None]]
 class Forwarder:
     """Idempotent, acks=all, each partition in the order given; `flush` raises when anything was not delivered."""
 
-    def __init__(self, *, bootstrap: str, topic: str, client_id: str) -> None:
+    def __init__(self, *, bootstrap: str, topic: str, client_id: str, linger_ms: int = LINGER_MS) -> None:
         """Connect lazily, to write to `topic`."""
         self._topic = topic
         self._failed: list[str] = []
@@ -34,7 +34,7 @@ class Forwarder:
                 "client.id": client_id,
                 "enable.idempotence": True,
                 "acks": "all",
-                "linger.ms": LINGER_MS,
+                "linger.ms": linger_ms,
                 "batch.size": BATCH_BYTES_MAX,
                 "batch.num.messages": 100_000,
                 "queue.buffering.max.messages": QUEUE_RECORDS_MAX,

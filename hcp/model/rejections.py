@@ -24,6 +24,7 @@ class RejectReason(StrEnum):
     TOO_LARGE = "too_large"
     STORE_REFUSED = "store_refused"
     TRANSFORM_FAILED = "transform_failed"
+    REPLAYED = "replayed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,15 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import Producer
 
 from controllers.drivers.hardware import Fault, Step
 from controllers.machines import Machines
-from hcp.codecs import decode
+from hcp.codecs import decode, encode
 from hcp.kafka.admin import ensure_topics
 from hcp.kafka.consumer import BatchConsumer
 from hcp.kafka.producer import RecordProducer
+from hcp.kafka.replays import HEADER
 from hcp.model.commands import ControllerResult, DeviceOutcome
 from hcp.model.devices import DeviceMode
 from hcp.model.rejections import DeadLetter, RejectReason
@@ -31,7 +33,7 @@ from tests.unit.controllers.world import AWAY, FLEET, GPU, HOME, command
 
 pytestmark = pytest.mark.services
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_MS = 40_000
+WAIT_MS = 180_000
 
 
 @dataclass(slots=True)
@@ -150,7 +152,7 @@ def test_command_in_result_out_and_again(controller: Controller) -> None:
 
 
 def test_bad_records_are_dead_lettered_and_the_flow_goes_on(controller: Controller) -> None:
-    """Bytes, an unknown shard and a wrong class are refused whole with a reason; the next command is executed."""
+    """What is no command, of nowhere, or a replayed one is refused whole with a reason; the next one is executed."""
     controller.start()
     good = command(GPU, to_mode=AWAY[GPU], devices=(4,), epoch=_epoch())
     partition = CONTROLLER_COMMAND.partition_of(good)
@@ -158,10 +160,17 @@ def test_bad_records_are_dead_lettered_and_the_flow_goes_on(controller: Controll
     lost = command(GPU, to_mode=AWAY[GPU], epoch=_epoch())
     controller.producer.send(replace(lost, shard_id="tx-north.gpu-1/77"))
     controller.producer.send(replace(lost, device_class="s21"))
+    replayed = command(GPU, to_mode=AWAY[GPU], devices=(6,), epoch=_epoch())
+    producer = Producer({"bootstrap.servers": controller.services.kafka_bootstrap})
+    headers: list[tuple[str, str | bytes | None]] = [(HEADER, b"r-42")]
+    producer.produce(CONTROLLER_COMMAND.name, encode(replayed), b"x", partition=partition, headers=headers)
+    assert producer.flush(WAIT_MS / 1_000) == 0
     controller.send(good)
     assert controller.result(good.command_id).outcomes == (DeviceOutcome.COMMITTED,)
     wanted = {RejectReason.NOT_A_RECORD, RejectReason.UNKNOWN_SHARD, RejectReason.UNKNOWN_DEVICE_CLASS}
+    wanted |= {RejectReason.REPLAYED}
     controller.eventually(lambda: wanted <= {item.reason for item in controller.seen if isinstance(item, DeadLetter)})
+    assert controller.results(replayed.command_id) == []
 
 
 def test_hung_device_delays_no_other_shard(controller: Controller) -> None:

@@ -1,0 +1,2 @@
+-- A record of a replay on a live topic is refused, and says so.
+alter table dead_letters drop constraint dead_letters_reason_check, add constraint dead_letters_reason_check check (reason in ('not_a_record', 'unknown_schema', 'undecodable', 'wrong_type', 'out_of_range', 'unequal_columns', 'from_the_future', 'unknown_facility', 'unknown_shard', 'unknown_device', 'unknown_device_class', 'too_large', 'store_refused', 'transform_failed', 'replayed'));
