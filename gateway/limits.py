@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from hcp.clock import Clock
 from hcp.model.units import MS_PER_SECOND
 
-ANSWER_SECONDS_MAX: Final = 0.25
+ANSWER_SECONDS_MAX: Final = 1.0
 RETRY_REDIS_MS: Final = 1_000
 """Redis that did not answer is not asked again for this long: no request waits for it."""
 LOCAL_KEYS_MAX: Final = 100_000

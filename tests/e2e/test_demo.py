@@ -70,7 +70,7 @@ def _session(demo: "subprocess.Popen[str]") -> str:
 def _typed(session: str) -> list[str]:
     """Type it in a shell of the same folder; return the lines of its answers."""
     done = subprocess.run(
-        ["bash", "-c", JQ + session], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+        ["bash", "-c", JQ + session], cwd=ROOT, capture_output=True, text=True, check=False, timeout=400
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr, done.stderr

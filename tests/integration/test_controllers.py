@@ -33,7 +33,7 @@ from tests.unit.controllers.world import AWAY, FLEET, GPU, HOME, command
 
 pytestmark = pytest.mark.services
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_MS = 180_000
+WAIT_MS = 30_000
 
 
 @dataclass(slots=True)
