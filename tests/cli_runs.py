@@ -24,10 +24,12 @@ class Said:
     err: str
 
 
-def hcp(services: StackAddresses, *arguments: str, stdin: str | None = None) -> Said:
+def hcp(
+    services: StackAddresses, *arguments: str, stdin: str | None = None, environment: dict[str, str] | None = None
+) -> Said:
     """Run a command against the broker of this run; what is no error of HCP's own is raised."""
-    environment = {"HCP_KAFKA_BOOTSTRAP": services.kafka_bootstrap}
-    result = CliRunner().invoke(app, list(arguments), input=stdin, env=environment)
+    known = {"HCP_KAFKA_BOOTSTRAP": services.kafka_bootstrap, **(environment or {})}
+    result = CliRunner().invoke(app, list(arguments), input=stdin, env=known)
     if isinstance(result.exception, HcpError):
         return Said(code=1, out=result.stdout, err=str(result.exception))
     if result.exception is not None and not isinstance(result.exception, SystemExit):

@@ -10,7 +10,7 @@ from hcp.browse.readable import text_of
 from hcp.codecs import decode
 from hcp.errors import SettingsError
 from hcp.kafka.ranges import Range, ranges_by_offset, ranges_by_time, read
-from hcp.kafka.records import ConsumedRecord
+from hcp.kafka.records import ConsumedRecord, address_words
 from hcp.model.ledger import AuditEvent
 from hcp.model.rejections import DeadLetter, Rejected, RejectReason
 from hcp.model.units import MS_PER_DAY
@@ -39,7 +39,7 @@ class Address:
 
     def __str__(self) -> str:
         """Write it as it is typed, and as audit events name it."""
-        return f"{self.topic}[{self.partition}]@{self.offset}"
+        return address_words(self.topic, self.partition, self.offset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

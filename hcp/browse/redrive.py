@@ -14,6 +14,7 @@ from hcp.browse.letters import Fate, Letter, Wanted, fate_of, fates, letters
 from hcp.clock import Clock, wall_ms
 from hcp.codecs import decode
 from hcp.kafka.producer import headers_of
+from hcp.kafka.records import address_words
 from hcp.kafka.transactions import TransactionalProducer
 from hcp.model.ledger import AuditEvent
 from hcp.model.rejections import DeadLetter, Rejected
@@ -170,7 +171,7 @@ def _audit(letter: Letter, *, fate: Fate, operator: Operator, at_ms: EpochMs) ->
     found = letter.letter
     before: dict[str, str] = {"detail": found.detail, "reason": found.reason.value}
     if isinstance(found, DeadLetter):
-        before["record"] = f"{found.source_topic}[{found.source_partition}]@{found.source_offset}"
+        before["record"] = address_words(found.source_topic, found.source_partition, found.source_offset)
     return audit_of(
         operator,
         action=fate.value,

@@ -17,6 +17,7 @@ from hcp.cli.progress import progress_bar
 from hcp.cli.rows import print_rows
 from hcp.clock import wall_ms
 from hcp.errors import BrokerError, SettingsError
+from hcp.kafka.records import address_words
 from hcp.model.ledger import AuditEvent
 from hcp.model.rejections import Rejected, RejectReason
 from hcp.model.units import MS_PER_DAY
@@ -210,7 +211,7 @@ def _row(letter: Letter, fate: Fate) -> dict[str, Any]:
     found = letter.letter
     row = {"letter": str(letter.address), "time": time_words(letter.timestamp_ms), "reason": _reason(letter)}
     if not isinstance(found, Rejected):
-        row["record"] = f"{found.source_topic}[{found.source_partition}]@{found.source_offset}"
+        row["record"] = address_words(found.source_topic, found.source_partition, found.source_offset)
         row["key"], row["by"] = text_of(found.record_key) or "-", found.rejected_by
     return {**row, "fate": fate.value.removeprefix("dead."), "detail": found.detail}
 

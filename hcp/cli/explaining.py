@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from math import ceil, floor
 from typing import Final
 
+from hcp.kafka.records import address_words
 from hcp.model.commands import DecisionAction, DecisionReason, DeviceOutcome, OrchestratorCommand
 from hcp.model.recommendations import ClassDevices, ClassRecommendation, Recommendation
 from hcp.model.units import MS_PER_MINUTE, MS_PER_SECOND
@@ -178,7 +179,7 @@ def devices_text(devices: ClassDevices | None) -> str:
 
 def cause_text(decision: OrchestratorCommand) -> str:
     """Name the input record that caused the decision."""
-    return f"{decision.cause_topic}[{decision.cause_partition}]@{decision.cause_offset}"
+    return address_words(decision.cause_topic, decision.cause_partition, decision.cause_offset)
 
 
 def cause_command(decision: OrchestratorCommand) -> str:

@@ -14,6 +14,7 @@ from hcp.cli.doctor import doctor
 from hcp.cli.explain import explain
 from hcp.cli.live import live
 from hcp.cli.report import report
+from hcp.cli.trace import trace
 from hcp.errors import HcpError
 
 EXIT_ERROR = 1
@@ -43,6 +44,7 @@ app.command()(live)
 app.command()(demo.demo)
 app.command()(backtest)
 app.command()(explain)
+app.command()(trace)
 app.command()(report)
 app.command()(doctor)
 

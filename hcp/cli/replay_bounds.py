@@ -8,13 +8,12 @@ from typing import Final
 from hcp.codecs import decode
 from hcp.errors import SettingsError
 from hcp.kafka.ranges import Range, ranges_by_offset, ranges_by_time, read
-from hcp.kafka.records import ConsumedRecord
+from hcp.kafka.records import ConsumedRecord, address_in
 from hcp.model.rejections import Rejected
 from hcp.model.validation import FUTURE_TOLERANCE_MS
 from hcp.topics import TOPICS
 
-_OFFSETS: Final = re.compile(r"(?P<topic>[A-Za-z0-9._-]+)/(?P<partition>\d+)/(?P<first>\d+)-(?P<last>\d+)")
-_ADDRESS: Final = re.compile(r"(?P<topic>[A-Za-z0-9._-]+)/(?P<partition>\d+)/(?P<offset>\d+)")
+_OFFSETS: Final = re.compile(r"(?P<topic>[A-Za-z0-9._-]+)\[(?P<partition>\d+)\]@(?P<first>\d+)-(?P<last>\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +25,7 @@ class Asked:
         from_ms: ms since the epoch; None for no bound.
         to_ms: Likewise, not included.
         is_event_time: Whether these are event time, not the broker's.
-        offsets: TOPIC/PARTITION/FIRST-LAST.
+        offsets: TOPIC[PARTITION]@FIRST-LAST.
         from_event: Address or id of the first record.
         to_event: Of the last.
     """
@@ -74,7 +73,7 @@ def planned_ranges(bootstrap: str, asked: Asked) -> tuple[tuple[Range, ...], dic
 def _offsets(words: str) -> tuple[tuple[str, int], tuple[int, int]]:
     found = _OFFSETS.fullmatch(words)
     if found is None or int(found["first"]) > int(found["last"]):
-        raise SettingsError(f"--offsets must be TOPIC/PARTITION/FIRST-LAST, was {words!r}")
+        raise SettingsError(f"--offsets must be TOPIC[PARTITION]@FIRST-LAST, was {words!r}")
     return (found["topic"], int(found["partition"])), (int(found["first"]), int(found["last"]) + 1)
 
 
@@ -84,10 +83,10 @@ def _found(bootstrap: str, event: str, whole: Iterable[Range]) -> ConsumedRecord
     Raises:
         SettingsError: There is none.
     """
-    address = _ADDRESS.fullmatch(event)
+    address = address_in(event)
     if address is not None:
-        offset = int(address["offset"])
-        place = {(address["topic"], int(address["partition"])): (offset, offset + 1)}
+        topic, partition, offset = address
+        place = {(topic, partition): (offset, offset + 1)}
         ranges: Iterable[Range] = [each for each in ranges_by_offset(bootstrap, place) if each.start == offset]
     else:
         ranges = whole
@@ -95,7 +94,9 @@ def _found(bootstrap: str, event: str, whole: Iterable[Range]) -> ConsumedRecord
         for record in batch:
             if address is not None or _is_named(record, event):
                 return record
-    raise SettingsError(f"an event must be TOPIC/PARTITION/OFFSET or the id of a record of these topics, was {event!r}")
+    raise SettingsError(
+        f"an event must be an address such as market.price[3]@42 or the id of a record of these topics, was {event!r}"
+    )
 
 
 def _is_named(record: ConsumedRecord, event: str) -> bool:

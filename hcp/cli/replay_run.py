@@ -44,9 +44,9 @@ def run_topics(  # every option stands for itself
     ] = False,
     offsets: Annotated[
         list[str] | None,
-        typer.Option(metavar="TOPIC/PARTITION/FIRST-LAST", help="Only these offsets; may be given again."),
+        typer.Option(metavar="TOPIC[PARTITION]@FIRST-LAST", help="Only these offsets; may be given again."),
     ] = None,
-    from_event: Annotated[str | None, typer.Option(help="From this record: TOPIC/PARTITION/OFFSET or its id.")] = None,
+    from_event: Annotated[str | None, typer.Option(help="From this record: its id, or market.price[3]@42.")] = None,
     to_event: Annotated[str | None, typer.Option(help="Up to this record, included.")] = None,
     keys: Annotated[
         list[str] | None, typer.Option("--key", help="Only records with this key; may be given again.")

@@ -11,7 +11,7 @@ from hcp.topics import topic_named
 HEADER: Final = "hcp_replay"
 """Names the replay."""
 SOURCE_HEADER: Final = "hcp_replay_of"
-"""Where the record lay: topic/partition/offset."""
+"""Where the record lay: its address."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]")
 
 

@@ -9,6 +9,7 @@ from hcp.browse.archive import Kept
 from hcp.browse.moving import kept
 from hcp.kafka.forwarding import LINGER_MS, Forwarder
 from hcp.kafka.ranges import QUEUE_BYTES_MAX, Range
+from hcp.kafka.records import address_words
 from hcp.kafka.replays import HEADER, SOURCE_HEADER, topic_in
 from replay.run.order import Due, merged
 from replay.run.pace import Pace
@@ -119,7 +120,7 @@ def run(
         for due in selected(bootstrap, plan, ranges, on_read=on_read):
             late_s = pace.wait(due.at_ms)
             record = due.record
-            source = f"{due.topic}/{record.partition}/{record.offset}".encode()
+            source = address_words(due.topic, record.partition, record.offset).encode()
             targets[due.topic].send(
                 key=record.key,
                 value=record.value,

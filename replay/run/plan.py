@@ -12,6 +12,7 @@ from hcp.clock import seconds
 from hcp.errors import BrokerError, HcpError, SettingsError
 from hcp.kafka.admin import ensure_topics
 from hcp.kafka.ranges import Range, ranges_by_time, read
+from hcp.kafka.records import address_in
 from hcp.kafka.replays import SOURCE_HEADER, replay_name, topic_in
 from hcp.topics import Cleanup, Topic
 
@@ -147,10 +148,10 @@ def left(bootstrap: str, plan: RunPlan) -> tuple[Range, ...]:
 
 
 def _source_offset(headers: dict[str, bytes], topic: str) -> int:
-    try:
-        return int(headers[SOURCE_HEADER].rpartition(b"/")[2])
-    except (KeyError, ValueError) as error:
-        raise HcpError(f"{topic} must hold what a replay wrote, was written to by somebody else") from error
+    found = address_in(headers.get(SOURCE_HEADER, b"").decode(errors="replace"))
+    if found is None:
+        raise HcpError(f"{topic} must hold what a replay wrote, was written to by somebody else")
+    return found[2]
 
 
 def control_topic(replay: str) -> Topic:

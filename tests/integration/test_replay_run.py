@@ -133,7 +133,7 @@ def _is_copy(source: Source, name: str) -> None:
                 (each.key, each.value, each.timestamp_ms) for each in records
             ]
             assert [dict(each.headers)[SOURCE_HEADER].decode() for each in found] == [
-                f"{topic}/{partition}/{each.offset}" for each in records
+                f"{topic}[{partition}]@{each.offset}" for each in records
             ]
             assert {dict(each.headers)[HEADER] for each in found} == {name.encode()}
 
@@ -170,8 +170,8 @@ def test_records_are_sent_in_event_time_order_at_the_pace_of_then(source: Source
     [
         (("--key", "key-1"), {number for number in range(RECORDS) if number % PARTITIONS == 1}),
         (("--by-event-time", "--from", str(AT + 500), "--to", str(AT + 1_000)), set(range(10, 20))),
-        (("--from-event", "{one}/0/1", "--to-event", "{one}/0/2"), None),
-        (("--offsets", "{one}/0/1-2"), None),
+        (("--from-event", "{one}[0]@1", "--to-event", "{one}[0]@2"), None),
+        (("--offsets", "{one}[0]@1-2"), None),
     ],
 )
 def test_bounds_choose_what_is_sent(
@@ -194,7 +194,7 @@ def test_bounds_choose_what_is_sent(
         assert len(sent) == len(wanted)
     else:
         offsets = [dict(each.headers)[SOURCE_HEADER].decode() for each in sent]
-        assert {f"{source.topics[0]}/0/1", f"{source.topics[0]}/0/2"} <= set(offsets)
+        assert {f"{source.topics[0]}[0]@1", f"{source.topics[0]}[0]@2"} <= set(offsets)
         assert len(sent) < RECORDS
 
 
@@ -260,7 +260,7 @@ def test_corrupt_records_and_old_schemas_are_sent_as_they_are(services: StackAdd
         (("--into", "r-none", "--topic", "no.such.topic"), "topic must exist"),
         (("--into", "r-none", "--topic", "market.price", "--speed", "0"), "--speed must be a number above 0"),
         (("--into", "r-none", "--topic", "market.price", "--to", "03:30"), "--to must be a whole time"),
-        (("--into", "r-none", "--offsets", "market.price/0"), "--offsets must be TOPIC/PARTITION/FIRST-LAST"),
+        (("--into", "r-none", "--offsets", "market.price/0"), "--offsets must be TOPIC[PARTITION]@FIRST-LAST"),
         (("--into", "r-none", "--topic", "market.price", "--from-event", "nothing"), "an event must be"),
     ],
 )
