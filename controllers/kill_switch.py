@@ -42,10 +42,23 @@ class KillSwitch:
     """Looks for the file; while it is there, `is_set` and all devices are stopped."""
 
     def __init__(
-        self, path: Path, *, shards: Mapping[str, Shard], machines_of: Callable[[str], Mapping[int, Machine]]
+        self,
+        path: Path,
+        *,
+        shards: Mapping[str, Shard],
+        machines_of: Callable[[str], Mapping[int, Machine]],
+        on_change: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        """Stop every device of `shards` when `path` appears; `machines_of` opens a shard when it is first needed."""
+        """Stop every device of `shards` when `path` appears.
+
+        Args:
+            path: The file.
+            shards: Whose devices, by shard_id.
+            machines_of: Opens a shard when it is first needed.
+            on_change: Told, after the devices, that the switch was set or released.
+        """
         self._path = path
+        self._on_change = on_change
         self._shards = shards
         self._machines_of = machines_of
         self._last: _Stopped | None = None
@@ -83,9 +96,12 @@ class KillSwitch:
                     self._last = stopped
                     counts = {"stopped": stopped.stopped, "failed": stopped.failed, "problems": stopped.problems}
                     _log.critical("kill_switch_set", file=str(self._path), **counts)
+                if not was_set:
+                    self._on_change(True)  # noqa: FBT003  # it is set
         if was_set and not self.is_set:
             self._last = None
             _log.warning("kill_switch_released", file=str(self._path))
+            self._on_change(False)  # noqa: FBT003  # it is not
 
     async def _stop_all(self) -> _Stopped:
         stopped = failed = 0

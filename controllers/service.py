@@ -12,6 +12,7 @@ from controllers.hardware_file import read_hardware_file
 from controllers.health import GpuHealth
 from controllers.intake import command_in, order_in
 from controllers.journal import connect, open_journal
+from controllers.kill_audit import KillAudit
 from controllers.kill_switch import KillSwitch, kill_switch_file
 from controllers.machines import Machines
 from controllers.offsets import InFlight
@@ -82,8 +83,13 @@ class _Controller:
         self._prewarmer = Prewarmer(
             shards=self._machines.shards, machines_of=self._machines.of_shard, lock_of=self._lock_of
         )
+        switch_file = kill_switch_file(settings.state_dir)
+        audit = KillAudit(switch_file, bootstrap=settings.kafka_bootstrap, controller_id=self._controller_id)
         self._kill_switch = KillSwitch(
-            kill_switch_file(settings.state_dir), shards=self._machines.shards, machines_of=self._machines.of_shard
+            switch_file,
+            shards=self._machines.shards,
+            machines_of=self._machines.of_shard,
+            on_change=lambda is_set: audit.tell(is_set=is_set),
         )
         self._stopping = asyncio.Event()
         self._in_flight = InFlight()

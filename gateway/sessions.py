@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from gateway.database import Connection, Row
 from gateway.deps import Gateway
+from gateway.outbox import audit_of, owe
 from gateway.principals import Kind, Principal, Role
 from gateway.problems import ProblemError
 from gateway.records import PasswordGrant, RefreshGrant, ServiceGrant, Tokens
@@ -16,6 +17,8 @@ from hcp.model.units import MS_PER_SECOND
 
 REFRESH_DAYS: Final = 14
 SCHEME: Final = "Bearer"
+HERE: Final = "gateway"
+"""Origin of what the gateway does by itself."""
 _USER: Final = (
     "select user_id::text, customer_id::text, email, kind, role, password_hash, is_disabled from users where email = %s"
 )
@@ -87,7 +90,8 @@ async def _go_on(gateway: Gateway, refresh_token: str) -> Tokens:
             )
             following = await _write_refresh(connection, session)
             return _tokens(gateway, session, refresh_token=following)
-        await _end(connection, session.session_id)  # used twice: one of the two has stolen it
+        bearer, why = _principal(gateway, session), "refresh token used twice"  # one of the two has stolen it
+        await _end(gateway, connection, session.session_id, caller=bearer, origin=HERE, why=why)
     raise _refused()
 
 
@@ -101,9 +105,9 @@ async def _write_refresh(connection: Connection, session: _Session) -> str:
     return token
 
 
-def _tokens(gateway: Gateway, session: _Session, *, refresh_token: str | None) -> Tokens:
+def _principal(gateway: Gateway, session: _Session) -> Principal:
     now_ms = gateway.clock()
-    principal = Principal(
+    return Principal(
         user_id=session.user["user_id"],
         email=session.user["email"],
         role=Role(session.user["role"]),
@@ -112,6 +116,10 @@ def _tokens(gateway: Gateway, session: _Session, *, refresh_token: str | None) -
         issued_at_ms=now_ms,
         expires_at_ms=now_ms + ACCESS_SECONDS * MS_PER_SECOND,
     )
+
+
+def _tokens(gateway: Gateway, session: _Session, *, refresh_token: str | None) -> Tokens:
+    principal = _principal(gateway, session)
     token = issue(gateway.signing.ring(), principal, issuer=gateway.config.issuer)
     return Tokens(
         access_token=token,
@@ -121,8 +129,18 @@ def _tokens(gateway: Gateway, session: _Session, *, refresh_token: str | None) -
     )
 
 
-async def revoke(gateway: Gateway, *, session_id: str | None, refresh_token: str | None) -> None:
-    """End a session: the one named, or the refresh token's; an unknown token ends none, and nobody is told."""
+async def revoke(
+    gateway: Gateway, *, session_id: str | None, refresh_token: str | None, caller: Principal, origin: str
+) -> None:
+    """End a session: the one named, or the refresh token's; an unknown token ends none, and nobody is told.
+
+    Args:
+        gateway: Its parts.
+        session_id: Whose tokens are void from now on.
+        refresh_token: Of the session to end instead.
+        caller: Who asks, for the audit.
+        origin: Address of the caller.
+    """
     async with gateway.database.transaction() as connection:
         if refresh_token is not None:
             found = await connection.execute(
@@ -131,13 +149,19 @@ async def revoke(gateway: Gateway, *, session_id: str | None, refresh_token: str
             row = await found.fetchone()
             session_id = None if row is None else row["session_id"]
         if session_id is not None:
-            await _end(connection, session_id)
+            await _end(gateway, connection, session_id, caller=caller, origin=origin, why="signed out")
+    gateway.notifier.poke()
     await gateway.revocations.refresh()
 
 
-async def _end(connection: Connection, session_id: str) -> None:
+async def _end(
+    gateway: Gateway, connection: Connection, session_id: str, *, caller: Principal, origin: str, why: str
+) -> None:
     await connection.execute("delete from refresh_tokens where session_id = %s", (session_id,))
     await connection.execute(_REVOKE, (session_id,))
+    after = {"why": why}
+    audit = audit_of("session.ended", session_id, caller=caller, origin=origin, after=after, at_ms=gateway.clock())
+    await owe(connection, [audit], trace_id=audit.audit_id)
 
 
 def _hash(token: str) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any, Final
 from litestar import get, post
 from litestar.params import JSONBody
 
-from gateway.edge import caller_of
+from gateway.edge import caller_of, origin_of
 from gateway.limits import Limit
 from gateway.principals import Access
 from gateway.problems import ProblemError
@@ -43,8 +43,10 @@ async def token(data: JSONBody[PasswordGrant | RefreshGrant | ServiceGrant], gat
 )
 async def sign_out(data: JSONBody[Revocation], request: AnyRequest, gateway: Parts) -> None:
     """End a session: its tokens are void within a second, everywhere."""
-    session_id = caller_of(request.scope).session_id if data.refresh_token is None else None
-    await revoke(gateway, session_id=session_id, refresh_token=data.refresh_token)
+    caller = caller_of(request.scope)
+    session_id = caller.session_id if data.refresh_token is None else None
+    origin = origin_of(request.scope)
+    await revoke(gateway, session_id=session_id, refresh_token=data.refresh_token, caller=caller, origin=origin)
 
 
 @get("/me", name="get_me", opt=marked(Access.SIGNED_IN, Limit.READ), security=SIGNED_IN, responses=errors(401))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.accounts import DEVICES_MAX, SPEND_USD_MICROS_PER_DAY_MAX, NewUser, create_user, disable_user
+from gateway.accounts import DEVICES_MAX, SPEND_USD_MICROS_PER_DAY_MAX, NewUser, audit_key, create_user, disable_user
 from gateway.keys import make_key
 from gateway.migrations import prepare
 from gateway.passwords import new_secret
@@ -93,10 +93,15 @@ def disable(email: Email) -> None:
 
 
 @users.command(name="rotate-key")
-def rotate_key() -> None:
+def rotate_key(fleet_file: FleetFile = None) -> None:
     """Make a new signing key; tokens signed by older ones count until their files are removed."""
-    folder = keys_dir_of(load_settings())
-    typer.echo(f"{make_key(folder)} signs from now on; remove older files of {folder} once their tokens have expired")
+    settings, fleet = _begin("users", fleet_file)
+    dsn = settings.postgres_dsn.get_secret_value()
+    prepare(dsn, fleet)  # where there is no database there can be no audit, and so no key
+    folder = keys_dir_of(settings)
+    kid = make_key(folder)
+    audit_key(dsn, kid)
+    typer.echo(f"{kid} signs from now on; remove older files of {folder} once their tokens have expired")
 
 
 def _password(file: Path | None) -> str:

@@ -1,5 +1,6 @@
 """The kill switch without Kafka and Redis: a file alone brings every device of the fleet to a safe stop."""
 
+import getpass
 import os
 import signal
 import subprocess
@@ -21,10 +22,12 @@ from controllers.machines import Machines
 from hcp.codecs import decode
 from hcp.kafka.consumer import BatchConsumer
 from hcp.kafka.producer import RecordProducer
+from hcp.kafka.ranges import ranges_by_time, read
 from hcp.model.commands import ControllerCommand, ControllerResult, DeviceOutcome
+from hcp.model.ledger import AuditEvent
 from hcp.stack import StackAddresses
 from hcp.stack.ports import is_free
-from hcp.topics import CONTROLLER_RESULT
+from hcp.topics import AUDIT_EVENTS, CONTROLLER_RESULT
 from tests.agent_process import ROOT
 from tests.fix_services import OwnStack
 from tests.unit.controllers.world import AWAY, FLEET, GPU, command
@@ -127,6 +130,15 @@ def test_a_file_that_was_there_before_the_start_stops_every_device(tmp_path: Pat
         assert site.stop() == 0
 
 
+def _audited(addresses: StackAddresses) -> list[str]:
+    """Return what audit.events holds of the kill switch, in order."""
+    ranges = ranges_by_time(addresses.kafka_bootstrap, [AUDIT_EVENTS.name])
+    events = [decode(record.value) for batch in read(addresses.kafka_bootstrap, ranges) for record in batch]
+    own = [each for each in events if isinstance(each, AuditEvent) and each.action.startswith("kill_switch.")]
+    assert all(each.actor == (getpass.getuser() if each.action.endswith("set") else "unknown") for each in own)
+    return [each.action for each in own]
+
+
 @pytest.mark.services
 def test_losing_kafka_and_redis_takes_nothing_from_the_kill_switch(own_stack: OwnStack, tmp_path: Path) -> None:
     """A controller at work loses both: the file stops all; when they are back, commands are refused as unsafe."""
@@ -143,6 +155,10 @@ def test_losing_kafka_and_redis_takes_nothing_from_the_kill_switch(own_stack: Ow
         assert own_stack.stack.up(attached=True) == own_stack.addresses
         assert _outcomes(site, own_stack.addresses) == {DeviceOutcome.UNSAFE}
         assert site.running() == 0
+        site.wait(lambda: _audited(own_stack.addresses) == ["kill_switch.set"], "who set it is on audit.events")
+        kill_switch_file(tmp_path).unlink()
+        both = ["kill_switch.set", "kill_switch.released"]
+        site.wait(lambda: _audited(own_stack.addresses) == both, "its release too")
         assert site.stop() == 0
 
 
