@@ -40,7 +40,7 @@ bench: setup ## Every benchmark, one after the other; record what they print in 
 	@for each in bench/bench_*.py; do echo "== $$each"; $(PY) $$each || exit 1; done
 
 lock: ## Resolve the dependencies anew into requirements.lock
-	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra stack --group dev \
+	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra stack --extra mongo --group dev \
 	  --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 
 clean: ## Remove the virtual environment and all local state (stacks included)

@@ -23,6 +23,9 @@ class Settings(BaseSettings):
         description="DSN of the gateway's database; a production DSN carries its password from a file.",
     )
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis of the switch journal.")
+    mongo_url: SecretStr = Field(
+        SecretStr("mongodb://127.0.0.1:27017/hcp"), description="MongoDB and its database, for `hcp sink mongo` alone."
+    )
     gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     gateway_port: int = Field(8080, ge=1, le=65_535, description="Port the gateway listens on.")
     gateway_workers: int = Field(1, ge=1, le=64, description="Processes that serve the gateway's port together.")

@@ -2,4 +2,4 @@
 
 from typing import Final
 
-SINKS: Final = ("timescale", "operational", "live")
+SINKS: Final = ("timescale", "operational", "live", "mongo")

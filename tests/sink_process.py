@@ -126,26 +126,31 @@ class SinkProcess:
 @contextmanager
 def sink_process(
     services: StackAddresses,
-    database: Database,
+    database: Database | None,
     folder: Path,
     *topics: str,
     options: tuple[str, ...] = (),
     instance: str | None = None,
+    sink: str = "timescale",
+    mongo_url: str | None = None,
 ) -> Iterator[SinkProcess]:
     """Run the sink for the length of a `with` block; SIGTERM must end it with 0 unless the test killed it."""
     log = folder / f"sink-{uuid4().hex}.log"
-    argv = [sys.executable, "-m", "hcp", "sink", "timescale"]
+    argv = [sys.executable, "-m", "hcp", "sink", sink]
     for topic in topics:
         argv += ["--topic", topic]
     argv += options
     env = {
         "PATH": "/usr/bin:/bin",
         "HCP_KAFKA_BOOTSTRAP": services.kafka_bootstrap,
-        "HCP_TIMESCALE_DSN": database.dsn,
         "HCP_LOG_FORMAT": "json",
     }
+    if database is not None:
+        env["HCP_TIMESCALE_DSN"] = database.dsn
     if instance is not None:
         env["HCP_INSTANCE"] = instance
+    if mongo_url is not None:
+        env["HCP_MONGO_URL"] = mongo_url
     with log.open("wb") as stream:
         process = subprocess.Popen(argv, env=env, cwd=ROOT, stdout=stream, stderr=stream)
     try:

@@ -98,11 +98,21 @@ def sink(
         raise typer.Exit(run_operational(settings=settings))
     if name == "live":
         raise typer.Exit(run_live(settings=settings))
+    if name == "mongo":
+        raise typer.Exit(_run_mongo(settings))
     topics = tuple(topic or ())
     code = run_sink(
         name, settings=settings, topics=topics, connections=connections, is_by_record=by_record, replay=replay
     )
     raise typer.Exit(code)
+
+
+def _run_mongo(settings: Settings) -> int:
+    try:
+        from sinks.mongo.service import run_mongo  # noqa: PLC0415  # its driver is an extra
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"the MongoDB sink needs the extra mongo (hcp[mongo]), was without {error.name}") from error
+    return run_mongo(settings=settings)
 
 
 @simulate.command()

@@ -33,7 +33,7 @@ PARTITIONS = 3
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 WORD = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12)
-STATE = st.none() | st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=40)
+STATE = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 
 
 @pytest.fixture(scope="module")
