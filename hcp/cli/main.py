@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from hcp.cli import audit, db, dead, demo, devices, gateway, processes, replay, stack, topics
+from hcp.cli import audit, db, dead, demo, devices, gateway, processes, rebuild, replay, stack, topics
 from hcp.cli.backtest import backtest
 from hcp.cli.doctor import doctor
 from hcp.cli.explain import explain
@@ -32,6 +32,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(dead.app, name="dead")
 app.add_typer(replay.app, name="replay")
 app.add_typer(audit.app, name="audit")
+app.add_typer(rebuild.app, name="rebuild")
 app.add_typer(db.app, name="db")
 app.add_typer(devices.app, name="device")
 app.add_typer(gateway.users, name="users")

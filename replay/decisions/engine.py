@@ -1,22 +1,20 @@
 """A history through the pure streams: a fold over a site's records, so that any state of it can be gone on from."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from hcp.codecs import encode
-from hcp.errors import OutOfRangeError
 from hcp.kafka.records import ConsumedRecord
 from hcp.model.commands import DecisionAction, OrchestratorCommand
 from hcp.model.markets import MarketPrice
 from hcp.model.recommendations import Recommendation
-from hcp.model.rejections import Rejected, RejectReason
-from hcp.model.steps import Cause, State, Step
+from hcp.model.rejections import Rejected
+from hcp.model.steps import Cause
 from hcp.topics import MARKET_PRICE, OPTIMIZER_RECOMMENDATION
 from replay.decisions.followed import as_counted, seen, switched
 from replay.decisions.memory import SiteMemory
 from replay.decisions.plan import Devices, Rules, Scores
-from replay.decisions.records import History, cause_of, value_of
+from replay.decisions.records import History, cause_of, guarded, value_of
 from streams.optimizer import on_price
 from streams.orchestrator import on_recommendation
 
@@ -116,7 +114,7 @@ class Replay:
 
     def _scored(self, memory: SiteMemory, price: MarketPrice, *, cause: Cause) -> Recommendation | None:
         site = memory.facility_id
-        step = _guarded(lambda: on_price(memory.market, price, fleet=self.rules.fleet, cause=cause))
+        step = guarded(lambda: on_price(memory.market, price, fleet=self.rules.fleet, cause=cause))
         if isinstance(step, Rejected):
             self.passed_over[step.reason.value] += 1
             self._memories[site] = replace(memory, market_offset=cause.offset)
@@ -131,7 +129,7 @@ class Replay:
             memory, recommendation = _following(memory, recommendation)
         # Ids are derived from the registry's names; a copy of a topic under another name must give the same.
         cause = replace(cause_of(record), topic=OPTIMIZER_RECOMMENDATION.name)
-        step = _guarded(
+        step = guarded(
             lambda: on_recommendation(
                 memory.site,
                 recommendation,
@@ -177,17 +175,3 @@ def _moved(memory: SiteMemory, decisions: Iterable[OrchestratorCommand]) -> Site
         if command.action is DecisionAction.SWITCH and command.device_class in known:
             known[command.device_class] = switched(known[command.device_class], command)
     return replace(memory, followed=tuple(known[name] for name in sorted(known)))
-
-
-def _guarded(transform: Callable[[], Step[State] | Rejected]) -> Step[State] | Rejected:
-    """Run a transformation as an agent does: one that fails, or whose outputs break a range, changes no state."""
-    try:
-        step = transform()
-        if isinstance(step, Step):
-            for output in step.outputs:
-                encode(output)
-    except OutOfRangeError as error:
-        return Rejected(reason=RejectReason.TRANSFORM_FAILED, detail=str(error))
-    except Exception as error:  # noqa: BLE001  # as the agents' guard: the record was dead-lettered and the flow went on
-        return Rejected(reason=RejectReason.TRANSFORM_FAILED, detail=f"{type(error).__name__}: {error}")
-    return step

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import msgspec
 
-from hcp.codecs import decode
-from hcp.errors import HcpError
+from hcp.codecs import decode, encode
+from hcp.errors import HcpError, OutOfRangeError
 from hcp.kafka.records import ConsumedRecord
 from hcp.model.rejections import Rejected, RejectReason
-from hcp.model.steps import Cause
+from hcp.model.steps import Cause, State, Step
 from hcp.model.validation import check_event_time
 
 _LENGTH: Final = struct.Struct("<I")
@@ -47,6 +47,20 @@ def value_of(record: ConsumedRecord, kind: type) -> Any | Rejected:  # noqa: ANN
 def cause_of(record: ConsumedRecord) -> Cause:
     """Return the record's address."""
     return Cause(topic=record.topic, partition=record.partition, offset=record.offset, timestamp_ms=record.timestamp_ms)
+
+
+def guarded(transform: Callable[[], Step[State] | Rejected]) -> Step[State] | Rejected:
+    """Run a transformation as an agent does: one that fails, or whose outputs break a range, changes no state."""
+    try:
+        step = transform()
+        if isinstance(step, Step):
+            for output in step.outputs:
+                encode(output)
+    except OutOfRangeError as error:
+        return Rejected(reason=RejectReason.TRANSFORM_FAILED, detail=str(error))
+    except Exception as error:  # noqa: BLE001  # as the agents' guard: the record was dead-lettered and the flow went on
+        return Rejected(reason=RejectReason.TRANSFORM_FAILED, detail=f"{type(error).__name__}: {error}")
+    return step
 
 
 def write_records(path: Path, records: Iterable[ConsumedRecord]) -> int:

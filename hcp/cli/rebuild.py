@@ -1,0 +1,128 @@
+"""`hcp rebuild ...`: what agents and databases hold, made anew from topics alone and held to what is there."""
+
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from hcp.browse.auditing import audit_of, operator_here
+from hcp.cli.processes import FleetFile
+from hcp.cli.progress import progress_bar
+from hcp.cli.rows import print_rows
+from hcp.clock import wall_ms
+from hcp.errors import SettingsError
+from hcp.fleet import load_fleet
+from hcp.kafka.producer import RecordProducer
+from hcp.settings import Settings, load_settings
+from replay.rebuild.job import PRODUCED_BY, RebuiltTable, rebuild, write
+from replay.rebuild.tables import AGENTS, MERGED, FoldedTable, Rules, tables_of
+from streams.policies import policy_named
+
+EXIT_DIFFERENT: Final = 3
+KEYS_NAMED: Final = 5
+
+app = typer.Typer(no_args_is_help=True, help="What agents and databases hold, made anew from topics alone.")
+AllowGaps = Annotated[bool, typer.Option("--allow-gaps", help="Although retention has eaten the start of a topic.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")]
+_said = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
+def agent(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(AGENTS)}.")],
+    *,
+    table: Annotated[list[str] | None, typer.Option(help="Only this table; may be given again.")] = None,
+    policy: Annotated[str, typer.Option(help="The policy that the orchestrator runs with.")] = "threshold",
+    write_: Annotated[
+        bool, typer.Option("--write", help="Write what differs to the changelog; the agent must be stopped.")
+    ] = False,
+    why: Annotated[str | None, typer.Option(help="Why, for the audit of --write.")] = None,
+    allow_gaps: AllowGaps = False,
+    as_json: AsJson = False,
+    fleet_file: FleetFile = None,
+) -> None:
+    """Fold an agent's topics into its tables anew and compare with its changelogs; exit with 3 where they differ.
+
+    The agent may be at work, and ahead of what it has committed. With --write it must be stopped: it recovers from what
+    was written, and goes on from where it was.
+    """
+    settings = load_settings(fleet_file=fleet_file)
+    rules = Rules(fleet=load_fleet(settings.fleet_file), policy=policy_named(policy))
+    rebuilt = [_rebuilt(settings, each, rules, allow_gaps=allow_gaps) for each in _wanted(name, table)]
+    print_rows([_row(each) for each in rebuilt], as_json=as_json)
+    for merged in MERGED.get(name, ()):
+        _said.print(
+            f"{merged}: several topics feed it, in an order that none of them keeps: its changelog is all there is"
+        )
+    different = [each for each in rebuilt if not each.is_equal]
+    for each in different:
+        _name_keys(each)
+    if different and not write_:
+        raise typer.Exit(EXIT_DIFFERENT)
+    for each in different:
+        written = write(each, bootstrap=settings.kafka_bootstrap)
+        _audit(settings, each, written=written, why=why)
+        _said.print(f"{each.table.changelog}: {written:,} states written")
+
+
+def _wanted(name: str, tables: list[str] | None) -> tuple[FoldedTable, ...]:
+    if name not in AGENTS:
+        raise SettingsError(f"agent must be one of {', '.join(AGENTS)}, was {name}")
+    found = tables_of(name)
+    unknown = sorted({*(tables or ())} - {each.name for each in found})
+    if unknown:
+        known = ", ".join(each.name for each in found) or "none that follows from topics alone"
+        raise SettingsError(f"table of {name} must be one of {known}, was {unknown[0]}")
+    return tuple(each for each in found if not tables or each.name in tables)
+
+
+def _rebuilt(settings: Settings, table: FoldedTable, rules: Rules, *, allow_gaps: bool) -> RebuiltTable:
+    with progress_bar() as bar:
+        task = bar.add_task(f"{table.agent}: {table.name}", total=None)
+        return rebuild(
+            table,
+            rules,
+            bootstrap=settings.kafka_bootstrap,
+            allow_gaps=allow_gaps,
+            on_read=lambda count: bar.advance(task, count),
+        )
+
+
+def _row(rebuilt: RebuiltTable) -> dict[str, object]:
+    anew, held = rebuilt.hashes
+    return {
+        "agent": rebuilt.table.agent,
+        "table": rebuilt.table.name,
+        "records": rebuilt.folded.records,
+        "states": len(rebuilt.folded.states),
+        "held": len(rebuilt.held),
+        "equal": "yes" if rebuilt.is_equal else "NO",
+        "wrong": len(rebuilt.wrong),
+        "missing": len(rebuilt.missing),
+        "unknown": len(rebuilt.unknown),
+        "content anew": anew[:16],
+        "content held": held[:16],
+    }
+
+
+def _name_keys(rebuilt: RebuiltTable) -> None:
+    for what, keys in (("wrong", rebuilt.wrong), ("missing", rebuilt.missing), ("unknown", rebuilt.unknown)):
+        if keys:
+            more = f" and {len(keys) - KEYS_NAMED:,} more" if len(keys) > KEYS_NAMED else ""
+            _said.print(f"{rebuilt.table.name}: {what}: {', '.join(keys[:KEYS_NAMED])}{more}")
+
+
+def _audit(settings: Settings, rebuilt: RebuiltTable, *, written: int, why: str | None) -> None:
+    anew, held = rebuilt.hashes
+    producer = RecordProducer(bootstrap=settings.kafka_bootstrap, produced_by=PRODUCED_BY)
+    producer.send(
+        audit_of(
+            operator_here(why=why),
+            action="table.rebuilt",
+            subject=rebuilt.table.changelog,
+            at_ms=wall_ms(),
+            before={"content": held},
+            after={"content": anew, "written": written},
+        )
+    )
+    producer.close()
