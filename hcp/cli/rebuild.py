@@ -13,9 +13,14 @@ from hcp.clock import wall_ms
 from hcp.errors import SettingsError
 from hcp.fleet import load_fleet
 from hcp.kafka.producer import RecordProducer
+from hcp.logs import configure_logs
 from hcp.settings import Settings, load_settings
+from hcp.topics import all_topics, topic_named
 from replay.rebuild.job import PRODUCED_BY, RebuiltTable, rebuild, write
 from replay.rebuild.tables import AGENTS, MERGED, FoldedTable, Rules, tables_of
+from sinks.rebuild.analytics import database_beside, refill
+from sinks.rebuild.comparing import ComparedTable, compare
+from sinks.service import CONNECTIONS_MAX
 from streams.policies import policy_named
 
 EXIT_DIFFERENT: Final = 3
@@ -63,6 +68,75 @@ def agent(
         written = write(each, bootstrap=settings.kafka_bootstrap)
         _audit(settings, each, written=written, why=why)
         _said.print(f"{each.table.changelog}: {written:,} states written")
+
+
+@app.command()
+def analytics(
+    *,
+    into: Annotated[
+        str | None, typer.Option(help="Name of the new database; default: the live one's, _rebuilt.")
+    ] = None,
+    topic: Annotated[
+        list[str] | None, typer.Option("--topic", "-t", help="Only this topic; may be given again.")
+    ] = None,
+    connections: Annotated[
+        int, typer.Option(help="Partitions are dealt out to so many.", min=1, max=CONNECTIONS_MAX)
+    ] = 1,
+    comparing: Annotated[
+        bool, typer.Option("--compare/--no-compare", help="Hold it to the live database afterwards.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Fill a new database from the topics and compare it with the live one; exit with 3 where they differ.
+
+    It is beside the live one, which nothing touches. Stopped at any moment, it goes on when called again. The live sink
+    goes on from it too: point HCP_TIMESCALE_DSN there, or rename.
+    """
+    settings = load_settings()
+    configure_logs(level=settings.log_level, log_format=settings.log_format, process="rebuild")
+    live = settings.timescale_dsn.get_secret_value()
+    anew = database_beside(live, into)
+    names = tuple(_topic(each) for each in topic or ()) or tuple(each.name for each in all_topics())
+    with progress_bar() as bar:
+        task = bar.add_task("storing", total=None)
+        done = refill(
+            anew,
+            bootstrap=settings.kafka_bootstrap,
+            topics=names,
+            connections=connections,
+            on_ranges=lambda count: bar.update(task, total=count),
+            on_stored=lambda count: bar.advance(task, count),
+        )
+    refused = "".join(f", {count:,} {reason}" for reason, count in sorted(done.refused.items()))
+    _said.print(f"{done.records:,} records read now{refused}; {done.rows:,} rows")
+    if not comparing:
+        return
+    with progress_bar() as bar:
+        task = bar.add_task("comparing", total=None)
+        found = compare(
+            live, anew, ranges=done.ranges, on_table=lambda name: bar.update(task, description=f"comparing {name}")
+        )
+    print_rows([_compared_row(each) for each in found], as_json=as_json)
+    if not all(each.is_equal for each in found):
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+def _topic(name: str) -> str:
+    if topic_named(name) is None:
+        raise SettingsError(f"topic must be one of the registry, see `hcp topics list`, was {name}")
+    return name
+
+
+def _compared_row(compared: ComparedTable) -> dict[str, object]:
+    return {
+        "table": compared.table,
+        "rows anew": compared.anew.rows,
+        "rows live": compared.live.rows,
+        "equal": "yes" if compared.is_equal else "NO",
+        "older than the topics": compared.older,
+        "content anew": compared.anew.content,
+        "content live": compared.live.content,
+    }
 
 
 def _wanted(name: str, tables: list[str] | None) -> tuple[FoldedTable, ...]:

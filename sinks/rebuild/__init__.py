@@ -1,0 +1,1 @@
+"""Databases made anew from topics alone, and held to the live ones."""
