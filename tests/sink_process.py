@@ -132,7 +132,7 @@ def sink_process(
     options: tuple[str, ...] = (),
     instance: str | None = None,
     sink: str = "timescale",
-    mongo_url: str | None = None,
+    environment: dict[str, str] | None = None,
 ) -> Iterator[SinkProcess]:
     """Run the sink for the length of a `with` block; SIGTERM must end it with 0 unless the test killed it."""
     log = folder / f"sink-{uuid4().hex}.log"
@@ -149,8 +149,7 @@ def sink_process(
         env["HCP_TIMESCALE_DSN"] = database.dsn
     if instance is not None:
         env["HCP_INSTANCE"] = instance
-    if mongo_url is not None:
-        env["HCP_MONGO_URL"] = mongo_url
+    env.update(environment or {})
     with log.open("wb") as stream:
         process = subprocess.Popen(argv, env=env, cwd=ROOT, stdout=stream, stderr=stream)
     try:

@@ -1,5 +1,6 @@
 """`hcp rebuild ...`: what agents and databases hold, made anew from topics alone and held to what is there."""
 
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 import typer
@@ -12,6 +13,7 @@ from hcp.cli.rows import print_rows
 from hcp.clock import wall_ms
 from hcp.errors import SettingsError
 from hcp.fleet import load_fleet
+from hcp.kafka.groups import wait_empty
 from hcp.kafka.producer import RecordProducer
 from hcp.logs import configure_logs
 from hcp.settings import Settings, load_settings
@@ -20,6 +22,9 @@ from replay.rebuild.job import PRODUCED_BY, RebuiltTable, rebuild, write
 from replay.rebuild.tables import AGENTS, MERGED, FoldedTable, Rules, tables_of
 from sinks.rebuild.analytics import database_beside, refill
 from sinks.rebuild.comparing import ComparedTable, compare
+from sinks.rebuild.operational import GROUP as OPERATIONAL_GROUP
+from sinks.rebuild.operational import RebuiltTable as RebuiltModelTable
+from sinks.rebuild.operational import rebuild_model
 from sinks.service import CONNECTIONS_MAX
 from streams.policies import policy_named
 
@@ -66,7 +71,9 @@ def agent(
         raise typer.Exit(EXIT_DIFFERENT)
     for each in different:
         written = write(each, bootstrap=settings.kafka_bootstrap)
-        _audit(settings, each, written=written, why=why)
+        anew, held = each.hashes
+        after = {"content": anew, "written": written}
+        _tell_audit(settings, subject=each.table.changelog, why=why, before={"content": held}, after=after)
         _said.print(f"{each.table.changelog}: {written:,} states written")
 
 
@@ -119,6 +126,63 @@ def analytics(
     print_rows([_compared_row(each) for each in found], as_json=as_json)
     if not all(each.is_equal for each in found):
         raise typer.Exit(EXIT_DIFFERENT)
+
+
+@app.command()
+def operational(
+    *,
+    write_: Annotated[
+        bool, typer.Option("--write", help="Put the live tables right; `hcp sink operational` must be stopped.")
+    ] = False,
+    why: Annotated[str | None, typer.Option(help="Why, for the audit of --write.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fold the topics into status, cost and invoices of workloads anew and compare; exit with 3 where they differ.
+
+    What customers sent is the gateway's own, and on no topic: it stays. The sink may be at work; what it has not come
+    to is left out. With --write it must be stopped.
+    """
+    settings = load_settings()
+    if write_:
+        wait_empty(settings.kafka_bootstrap, OPERATIONAL_GROUP, what="the sink operational")
+    with progress_bar() as bar:
+        task = bar.add_task("reading", total=None)
+        found = rebuild_model(
+            settings.postgres_dsn.get_secret_value(),
+            bootstrap=settings.kafka_bootstrap,
+            is_writing=write_,
+            on_read=lambda count: bar.advance(task, count),
+        )
+    waiting = f", {found.waiting:,} wait for the sink" if found.waiting else ""
+    ignored = "".join(f", {count:,} {reason}" for reason, count in sorted(found.ignored.items()))
+    _said.print(f"{found.records:,} records read{waiting}{ignored}")
+    print_rows([_model_row(each) for each in found.tables], as_json=as_json)
+    if found.is_written:
+        content = {each.table: each.content for each in found.tables}
+        _tell_audit(
+            settings,
+            subject="hcp.read_model",
+            why=why,
+            before={name: held for name, (held, _) in content.items()},
+            after={name: anew for name, (_, anew) in content.items()},
+        )
+        _said.print("the live tables were put right")
+    elif not found.is_equal:
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+def _model_row(rebuilt: RebuiltModelTable) -> dict[str, object]:
+    return {
+        "table": rebuilt.table,
+        "rows anew": rebuilt.rows[1],
+        "rows live": rebuilt.rows[0],
+        "equal": "yes" if rebuilt.is_equal else "NO",
+        "wrong": rebuilt.wrong,
+        "missing": rebuilt.missing,
+        "unknown": rebuilt.unknown,
+        "content anew": rebuilt.content[1],
+        "content live": rebuilt.content[0],
+    }
 
 
 def _topic(name: str) -> str:
@@ -186,17 +250,18 @@ def _name_keys(rebuilt: RebuiltTable) -> None:
             _said.print(f"{rebuilt.table.name}: {what}: {', '.join(keys[:KEYS_NAMED])}{more}")
 
 
-def _audit(settings: Settings, rebuilt: RebuiltTable, *, written: int, why: str | None) -> None:
-    anew, held = rebuilt.hashes
+def _tell_audit(
+    settings: Settings, *, subject: str, why: str | None, before: Mapping[str, object], after: Mapping[str, object]
+) -> None:
     producer = RecordProducer(bootstrap=settings.kafka_bootstrap, produced_by=PRODUCED_BY)
     producer.send(
         audit_of(
             operator_here(why=why),
             action="table.rebuilt",
-            subject=rebuilt.table.changelog,
+            subject=subject,
             at_ms=wall_ms(),
-            before={"content": held},
-            after={"content": anew, "written": written},
+            before=before,
+            after=after,
         )
     )
     producer.close()

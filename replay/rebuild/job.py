@@ -1,13 +1,11 @@
 """Make an agent's tables anew from its topics, hold them to its changelogs, and write them there if asked to."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from hcp.clock import seconds
 from hcp.errors import BrokerError, HcpError
-from hcp.kafka.groups import committed, members
+from hcp.kafka.groups import committed, wait_empty
 from hcp.kafka.producer import RecordProducer
 from hcp.kafka.ranges import Range, ranges_by_time, read
 from hcp.topics import Cleanup
@@ -15,9 +13,6 @@ from replay.rebuild.fold import Folded, TableFold, content_hash, digest
 from replay.rebuild.tables import FoldedTable, Rules
 
 PRODUCED_BY: Final = "hcp.rebuild"
-SESSION_MS: Final = 15_000
-"""Longer than an agent's session, 10 s."""
-LOOK_MS: Final = 500
 OnRead = Callable[[int], None]
 
 
@@ -101,7 +96,7 @@ def write(rebuilt: RebuiltTable, *, bootstrap: str) -> int:
         BrokerError: The broker does not take them all.
     """
     table = rebuilt.table
-    _wait_stopped(bootstrap, table)
+    wait_empty(bootstrap, table.group, what=f"agent {table.agent}")
     producer = RecordProducer(bootstrap=bootstrap, produced_by=PRODUCED_BY)
     written = 0
     for key in sorted({*rebuilt.folded.states, *rebuilt.held}):
@@ -112,15 +107,6 @@ def write(rebuilt: RebuiltTable, *, bootstrap: str) -> int:
             written += 1
     producer.close()
     return written
-
-
-def _wait_stopped(bootstrap: str, table: FoldedTable) -> None:
-    """Wait for a group to be empty: a worker with a name of its own is a member until its session is over."""
-    until = time.monotonic() + seconds(SESSION_MS)
-    while at_work := members(bootstrap, table.group):
-        if time.monotonic() > until:
-            raise HcpError(f"agent {table.agent} must be stopped while its tables are written, was: {at_work} at work")
-        time.sleep(seconds(LOOK_MS))
 
 
 def _held(bootstrap: str, changelog: str) -> tuple[dict[str, bytes], dict[str, int]]:

@@ -111,16 +111,17 @@ def test_one_document_an_event_whatever_dies(services: StackAddresses, mongo: Mo
     def stored() -> int:
         return len(mongo.find({"actor": actor}))
 
+    environment = {"HCP_MONGO_URL": mongo.url}
     third = EVENTS // 4
     send(events[:third])
-    with sink_process(services, None, tmp_path, sink="mongo", mongo_url=mongo.url) as sink:
+    with sink_process(services, None, tmp_path, sink="mongo", environment=environment) as sink:
         wait_until(lambda: stored() > 0, "it stores")
         sink.process.kill()
         sink.process.wait(timeout=90)
     send(events[third : 2 * third])
     rubbish = f"rubbish of {actor}".encode()
     producer.send_raw(AUDIT_EVENTS.name, actor.encode(), rubbish, partition=0)
-    with sink_process(services, None, tmp_path, sink="mongo", mongo_url=mongo.url) as sink:
+    with sink_process(services, None, tmp_path, sink="mongo", environment=environment) as sink:
         wait_until(lambda: stored() == 2 * third, "what came meanwhile is stored, too")
         mongo.down(signal.SIGKILL)
         send(events[2 * third :] + events[:third])
