@@ -122,7 +122,12 @@ def kept(
     Raises:
         BrokerError: The broker does not answer.
     """
-    for messages in read_messages(bootstrap, ranges, records_max=records_max, queue_bytes_max=queue_bytes_max):
+    batches = read_messages(bootstrap, ranges, records_max=records_max, queue_bytes_max=queue_bytes_max)
+    return _kept_batches(batches, key=key, on_step=on_step)
+
+
+def _kept_batches(batches: Iterable[list[Message]], *, key: bytes | None, on_step: Step) -> Iterator[list[Kept]]:
+    for messages in batches:
         records = [_kept(each) for each in messages]
         yield records if key is None else [each for each in records if each.key == key]
         on_step(len(records))

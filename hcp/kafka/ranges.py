@@ -133,20 +133,33 @@ def read_messages(
 ) -> Iterator[list[Message]]:
     """Yield what `read` does as librdkafka's own messages: for bytes that go on as they are, headers of null too.
 
+    Fetching begins with the call, so that whoever reads many ranges apart waits for all brokers at once.
+
     Raises:
         BrokerError: As `read` does.
     """
-    open_ends = {each.place: each.end for each in ranges if each.count}
-    starts = [TopicPartition(*each.place, each.start) for each in ranges if each.count]
-    if not open_ends:
-        return
+    filled = [each for each in ranges if each.count]
+    if not filled:
+        return iter(())
     consumer = _reader(bootstrap, queue_bytes_max)
+    consumer.assign([TopicPartition(*each.place, each.start) for each in filled])
+    return _messages(consumer, filled, bootstrap=bootstrap, records_max=records_max)
+
+
+def _messages(
+    consumer: Consumer, ranges: Iterable[Range], *, bootstrap: str, records_max: int
+) -> Iterator[list[Message]]:
+    open_ends = {each.place: each.end for each in ranges}
+    starts = {each.place: each.start for each in ranges}
     try:
-        consumer.assign(starts)
         heard_at = time.monotonic()
         while open_ends:
-            found = _sift(consumer, consumer.consume(records_max, timeout=seconds(POLL_MS)), open_ends)
+            # No more than is left: for the rest of a batch that never comes librdkafka would wait all its time.
+            left = sum(end - starts[place] for place, end in open_ends.items())
+            found = _sift(consumer, consumer.consume(min(records_max, left), timeout=seconds(POLL_MS)), open_ends)
             if found:
+                for message in found:
+                    starts[str(message.topic()), int(message.partition() or 0)] = int(message.offset() or 0) + 1
                 yield found
                 heard_at = time.monotonic()  # whoever reads may take its time
             elif time.monotonic() - heard_at > seconds(SILENCE_MS_MAX):

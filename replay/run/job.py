@@ -63,13 +63,17 @@ def selected(
     queue_bytes = max(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX // max(len(filled), 1))
     keys = frozenset(key.encode() for key in plan.keys)
 
-    def records(of: Range) -> Iterator[Kept]:
-        for batch in kept(bootstrap, [of], on_step=on_read, records_max=BATCH_RECORDS, queue_bytes_max=queue_bytes):
+    def records(batches: Iterator[list[Kept]]) -> Iterator[Kept]:
+        for batch in batches:
             for record in batch:
                 if not keys or record.key in keys:
                     yield record
 
-    for due in merged((each.place, records(each)) for each in filled):
+    reading = [
+        (each.place, kept(bootstrap, [each], on_step=on_read, records_max=BATCH_RECORDS, queue_bytes_max=queue_bytes))
+        for each in filled
+    ]
+    for due in merged((place, records(batches)) for place, batches in reading):
         if (plan.from_ms is None or due.at_ms >= plan.from_ms) and (plan.to_ms is None or due.at_ms < plan.to_ms):
             yield due
 
