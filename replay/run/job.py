@@ -47,7 +47,8 @@ class Progress:
         self.records += 1
         self.size_bytes += due.record.size_bytes
         self.unreadable += not due.is_timed
-        self.first_ms = due.at_ms if self.first_ms is None else self.first_ms
+        if self.first_ms is None:
+            self.first_ms = due.at_ms
         self.last_ms = due.at_ms
 
 
@@ -63,17 +64,15 @@ def selected(
     queue_bytes = max(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX // max(len(filled), 1))
     keys = frozenset(key.encode() for key in plan.keys)
 
-    def records(batches: Iterator[list[Kept]]) -> Iterator[Kept]:
+    def wanted(batches: Iterator[list[Kept]]) -> Iterator[list[Kept]]:
         for batch in batches:
-            for record in batch:
-                if not keys or record.key in keys:
-                    yield record
+            yield [record for record in batch if record.key in keys] if keys else batch
 
     reading = [
         (each.place, kept(bootstrap, [each], on_step=on_read, records_max=BATCH_RECORDS, queue_bytes_max=queue_bytes))
         for each in filled
     ]
-    for due in merged((place, records(batches)) for place, batches in reading):
+    for due in merged((place, wanted(batches)) for place, batches in reading):
         if (plan.from_ms is None or due.at_ms >= plan.from_ms) and (plan.to_ms is None or due.at_ms < plan.to_ms):
             yield due
 
@@ -107,7 +106,7 @@ def run(
         ranges: What is left of it.
         progress: Grows with what is sent.
         on_read: Told how many records were read since it was told last.
-        on_late: Told of every record how many seconds after its time it was sent.
+        on_late: Told of every record how many seconds after its time it was sent, where there is a speed.
 
     Raises:
         BrokerError: The broker does not answer, or a record was not delivered.
@@ -133,5 +132,6 @@ def run(
                 timestamp_ms=record.timestamp_ms,
             )
             progress.count(due)
-            progress.late_s_max = max(progress.late_s_max, late_s)
-            on_late(late_s)
+            if plan.speed is not None:
+                progress.late_s_max = max(progress.late_s_max, late_s)
+                on_late(late_s)

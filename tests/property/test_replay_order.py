@@ -25,15 +25,28 @@ def kept(partition: int, offset: int, at_ms: int | None) -> Kept:
     return Kept(partition, offset, AT + 30, b"key", value, ())
 
 
-@given(times=st.dictionaries(PLACES, TIMES))
+def in_batches(
+    partitions: dict[tuple[str, int], list[Kept]], size: int
+) -> list[tuple[tuple[str, int], list[list[Kept]]]]:
+    """Cut the records of each partition into batches, an empty one among them, as they are read."""
+    return [
+        (
+            place,
+            [*([] if place[1] else [[]]), *(records[start : start + size] for start in range(0, len(records), size))],
+        )
+        for place, records in partitions.items()
+    ]
+
+
+@given(times=st.dictionaries(PLACES, TIMES), size=st.integers(1, 5), other=st.integers(1, 5))
 def test_merging_keeps_every_record_each_partitions_order_and_time(
-    times: dict[tuple[str, int], list[int | None]],
+    times: dict[tuple[str, int], list[int | None]], size: int, other: int
 ) -> None:
     """Due times rise; within a partition offsets do; every record is there once; no record is due before its time."""
     partitions = {
         place: [kept(place[1], offset, at_ms) for offset, at_ms in enumerate(each)] for place, each in times.items()
     }
-    found = list(merged(partitions.items()))
+    found = list(merged(in_batches(partitions, size)))
     assert [each.at_ms for each in found] == sorted(each.at_ms for each in found)
     again = defaultdict(list)
     for each in found:
@@ -42,7 +55,7 @@ def test_merging_keeps_every_record_each_partitions_order_and_time(
         assert each.is_timed == (known_ms is not None)
         assert each.at_ms >= (AT + 30 if known_ms is None else known_ms)
     assert again == {place: records for place, records in partitions.items() if records}
-    assert found == list(merged(reversed(partitions.items())))
+    assert found == list(merged(reversed(in_batches(partitions, other))))
 
 
 @given(at_ms=st.lists(st.integers(0, 10**6), min_size=1).map(sorted), speed=st.floats(0.1, 1_000.0))
