@@ -22,7 +22,7 @@ import psycopg
 from confluent_kafka import Consumer
 
 from bench.ingest_load import READING, TICK_MS, Feeder, backlog
-from bench.ingest_watch import MB, Bench, Used, stage, stored_offsets, wait_for
+from bench.ingest_watch import DATABASE_MEMORY_MB, MB, Bench, Used, stage, stored_offsets, wait_for
 from bench.report import machine, show, table
 from hcp.topics import METRICS_ASIC, METRICS_GPU
 from tests.sink_process import Database
@@ -192,6 +192,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--by-record", action="store_true", help="decode with fastavro alone")
     made.add_argument("--single", action="store_true", help="records of one device each")
     made.add_argument(
+        "--database-memory-mb", type=int, default=DATABASE_MEMORY_MB, help="shared memory of the database"
+    )
+    made.add_argument(
         "--kafka-tools", type=Path, help="folder of the jars of org.apache.kafka:kafka-tools, for its consumer perf"
     )
     return made
@@ -200,7 +203,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measure and print one table."""
     arguments = parser().parse_args()
-    with stage() as bench:
+    with stage(database_memory_mb=arguments.database_memory_mb) as bench:
         sustained(bench, arguments)
 
 

@@ -26,6 +26,8 @@ from tests.sink_process import Database, SinkProcess, fresh_database, sink_proce
 
 TOPICS: Final = (METRICS_ASIC.name, METRICS_ASIC.dead, METRICS_GPU.name, METRICS_GPU.dead)
 MB: Final = 1024 * 1024
+DATABASE_MEMORY_MB: Final = 4096
+"""A sixth of this machine's."""
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _POLL_S: Final = 0.02
 
@@ -59,13 +61,16 @@ class Bench:
 
 
 @contextmanager
-def stage() -> Iterator[Bench]:
+def stage(*, database_memory_mb: int = DATABASE_MEMORY_MB) -> Iterator[Bench]:
     """Give a stack that is gone afterwards; its data lie on disk, not in memory."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as place:  # a random name within
         folder = Path(place)
         folder.chmod(0o755)
         cache_dir = default_cache_dir(load_settings().cache_dir)
-        with running_stack(folder / "stack", cache_dir, keep=False) as addresses, fresh_database(addresses) as database:
+        with (
+            running_stack(folder / "stack", cache_dir, keep=False, database_memory_mb=database_memory_mb) as addresses,
+            fresh_database(addresses) as database,
+        ):
             ensure_topics(addresses.kafka_bootstrap)
             migrate(database.dsn)
             yield Bench(addresses=addresses, database=database, folder=folder)

@@ -12,6 +12,7 @@ from rich.table import Table
 from hcp.errors import StackError
 from hcp.settings import load_settings
 from hcp.stack import (
+    DATABASE_MEMORY_MB,
     Healthy,
     Stack,
     StackAddresses,
@@ -36,7 +37,7 @@ def _progress(line: str) -> None:
     errors.print(f"[dim]{escape(line)}[/dim]")
 
 
-def _stack(name: str) -> Stack:
+def _stack(name: str, *, database_memory_mb: int = DATABASE_MEMORY_MB) -> Stack:
     if NAME.fullmatch(name) is None:
         raise StackError(f"a stack's name must be 1 to 32 of a-z, 0-9 and '-', was {name!r}")
     settings = load_settings()
@@ -45,6 +46,7 @@ def _stack(name: str) -> Stack:
         default_cache_dir(settings.cache_dir),
         java_home=settings.java_home,
         progress=_progress,
+        database_memory_mb=database_memory_mb,
     )
 
 
@@ -64,12 +66,15 @@ def up(
     kafka_port: Annotated[int | None, typer.Option(help=PORT_HELP, min=1024, max=65_535)] = None,
     timescale_port: Annotated[int | None, typer.Option(help=PORT_HELP, min=1024, max=65_535)] = None,
     redis_port: Annotated[int | None, typer.Option(help=PORT_HELP, min=1024, max=65_535)] = None,
+    database_memory_mb: Annotated[
+        int, typer.Option(help="Shared memory of TimescaleDB, MB: a quarter of the host's for a whole fleet.", min=64)
+    ] = DATABASE_MEMORY_MB,
 ) -> None:
     """Install what is missing, start the services, and leave them running until `hcp stack down`.
 
     Standard output is what a shell needs to use them: `eval "$(hcp stack up)"`.
     """
-    stack = _stack(name)
+    stack = _stack(name, database_memory_mb=database_memory_mb)
     wanted = WantedPorts(kafka=kafka_port, timescaledb=timescale_port, redis=redis_port)
     addresses = stack.up(attached=False, wanted=wanted)
     errors.print(status_table([stack.status()]))

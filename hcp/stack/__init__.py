@@ -2,7 +2,7 @@
 
 from hcp.stack.install import default_cache_dir, install
 from hcp.stack.running import running_stack, stacks_in
-from hcp.stack.stack import Stack
+from hcp.stack.stack import DATABASE_MEMORY_MB, Stack
 from hcp.stack.values import (
     Health,
     Healthy,
@@ -18,6 +18,7 @@ from hcp.stack.values import (
 )
 
 __all__ = [
+    "DATABASE_MEMORY_MB",
     "Health",
     "Healthy",
     "Installed",

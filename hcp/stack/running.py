@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hcp.errors import StackError
-from hcp.stack.stack import Stack, silent
+from hcp.stack.stack import DATABASE_MEMORY_MB, Stack, silent
 from hcp.stack.values import Progress, StackAddresses
 
 
@@ -17,6 +17,7 @@ def running_stack(
     keep: bool = True,
     java_home: Path | None = None,
     progress: Progress = silent,
+    database_memory_mb: int = DATABASE_MEMORY_MB,
 ) -> Iterator[StackAddresses]:
     """Run an attached stack for the length of a `with` block.
 
@@ -26,11 +27,12 @@ def running_stack(
         keep: Keep the data for the next time; otherwise it all goes, even when this process is killed.
         java_home: A Java to prefer.
         progress: Told what is being done.
+        database_memory_mb: Shared memory of TimescaleDB.
 
     Raises:
         StackError: It cannot be started, or it runs already for somebody else.
     """
-    stack = Stack(directory, cache_dir, java_home=java_home, progress=progress)
+    stack = Stack(directory, cache_dir, java_home=java_home, progress=progress, database_memory_mb=database_memory_mb)
     if stack.is_running():
         raise StackError(f"stack {directory.name} runs already; `hcp stack down --name {directory.name}` first")
     addresses = stack.up(attached=True, wipe=not keep)

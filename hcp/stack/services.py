@@ -86,7 +86,8 @@ maxmemory-policy noeviction
 """
 
 
-def _postgres_settings(ports: Ports) -> dict[str, str]:
+def _postgres_settings(ports: Ports, memory_mb: int) -> dict[str, str]:
+    """Return the server's settings; the page cache it counts on and the log it keeps grow with its shared memory."""
     return {
         "port": str(ports.timescaledb),
         "listen_addresses": "127.0.0.1",
@@ -95,12 +96,12 @@ def _postgres_settings(ports: Ports) -> dict[str, str]:
         "timescaledb.telemetry_level": "off",
         "timezone": "UTC" if ZONEINFO.exists() else "GMT",  # GMT is the one zone PostgreSQL knows without tzdata
         "log_timezone": "GMT",
-        "shared_buffers": "256MB",
-        "effective_cache_size": "1GB",
+        "shared_buffers": f"{memory_mb}MB",
+        "effective_cache_size": f"{4 * memory_mb}MB",
         "maintenance_work_mem": "128MB",
         "work_mem": "16MB",
         "wal_compression": "on",
-        "max_wal_size": "2GB",
+        "max_wal_size": f"{8 * memory_mb}MB",  # each checkpoint writes all pages touched; seldom is better
         "checkpoint_timeout": "15min",
         "max_worker_processes": "16",
         "synchronous_commit": "on",  # an acknowledged row survives; the offsets' transaction relies on it
@@ -197,12 +198,12 @@ def prepare_redis(layout: Layout, ports: Ports) -> None:
 
 
 def plans(
-    layout: Layout, installed: Installed, ports: Ports, account: pwd.struct_passwd | None
+    layout: Layout, installed: Installed, ports: Ports, account: pwd.struct_passwd | None, *, memory_mb: int
 ) -> tuple[ServicePlan, ServicePlan, ServicePlan]:
-    """Return how the supervisor runs the three."""
+    """Return how the supervisor runs the three; `memory_mb` is the database's shared memory."""
     return (
         _kafka_plan(layout, installed),
-        _timescaledb_plan(layout, installed, ports, account),
+        _timescaledb_plan(layout, installed, ports, account, memory_mb),
         _redis_plan(layout, installed),
     )
 
@@ -224,10 +225,12 @@ def _kafka_plan(layout: Layout, installed: Installed) -> ServicePlan:
 
 
 def _timescaledb_plan(
-    layout: Layout, installed: Installed, ports: Ports, account: pwd.struct_passwd | None
+    layout: Layout, installed: Installed, ports: Ports, account: pwd.struct_passwd | None, memory_mb: int
 ) -> ServicePlan:
     home = layout.home(Service.TIMESCALEDB)
-    settings = [part for name, value in _postgres_settings(ports).items() for part in ("-c", f"{name}={value}")]
+    settings = [
+        part for name, value in _postgres_settings(ports, memory_mb).items() for part in ("-c", f"{name}={value}")
+    ]
     postgres = str(installed.prefix / "usr/lib/postgresql/17/bin/postgres")
     return ServicePlan(
         name=Service.TIMESCALEDB,

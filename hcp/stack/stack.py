@@ -43,6 +43,7 @@ ORPHAN_SECONDS_MAX = 7.0  # PostgreSQL's own bound for its children at an immedi
 LOCK_SECONDS_MAX = 1_000.0  # somebody else's first start may include the installation
 POLL_SECONDS = 0.05
 DATA_MB_FREE_MIN = 300
+DATABASE_MEMORY_MB = 256
 OPEN_STATE_DIR = Path("/var/lib/hcp")
 NO_PORTS = WantedPorts()
 
@@ -59,15 +60,23 @@ class Stack:
         cache_dir: Where the programs are, or will be installed.
         java_home: A Java to prefer.
         progress: Told what is being done.
+        database_memory_mb: Shared memory of TimescaleDB; a quarter of the host's for a fleet's whole telemetry.
     """
 
     def __init__(
-        self, directory: Path, cache_dir: Path, *, java_home: Path | None = None, progress: Progress = silent
+        self,
+        directory: Path,
+        cache_dir: Path,
+        *,
+        java_home: Path | None = None,
+        progress: Progress = silent,
+        database_memory_mb: int = DATABASE_MEMORY_MB,
     ) -> None:
         self._directory = directory.absolute()
         self._cache_dir = cache_dir
         self._java_home = java_home
         self._progress = progress
+        self._database_memory_mb = database_memory_mb
         self._facts_file = self._directory / "stack.json"
         self._state_file = self._directory / "supervisor.json"
         self._process: subprocess.Popen[bytes] | None = None
@@ -197,7 +206,7 @@ class Stack:
             is_attached=attached,
             state_file=str(self._state_file),
             wipe=(str(layout.timescaledb), str(self._directory)) if wipe else (),
-            services=plans(layout, installed, chosen, service_account()),
+            services=plans(layout, installed, chosen, service_account(), memory_mb=self._database_memory_mb),
         )
         self._spawn(plan)
         try:
