@@ -19,6 +19,7 @@ from hcp.telemetry import RECORDS
 from hcp.topics import DEAD_SUFFIX, all_topics
 from sinks.intake import ROWS_MAX, Intake, Part
 from sinks.replayed import prefix_of, prepare, topics_of
+from sinks.stalls import StallWatch
 from sinks.timescale.maintenance import maintenance
 from sinks.timescale.migrations import migrate
 from sinks.timescale.writer import Refused, Writer
@@ -37,6 +38,9 @@ BACKOFF_MS_MIN: Final = 100
 BACKOFF_MS_MAX: Final = 5_000
 HELD_POLL_MS: Final = 100
 REPORT_EVERY_MS: Final = 500
+LOOK_EVERY_MS: Final = 60_000
+"""Between two looks at whether a partition stands still."""
+STALLS_NAMED: Final = 5
 FROM_THE_START: Final = -2
 """librdkafka's OFFSET_BEGINNING: a partition of which the database has nothing is read whole."""
 
@@ -160,6 +164,7 @@ class Sink:
         self._records_wanted = STEP_RECORDS_MAX
         self._is_held = self._is_revoked = False
         self._outage = _Outage()
+        self._stalls, self._looked_at_s = StallWatch(), time.monotonic()
         self._producer = RecordProducer(bootstrap=settings.kafka_bootstrap, produced_by=f"sink.{name}")
         member = f"sink-{name}-{settings.instance}-{place}"
         is_named = "instance" in settings.model_fields_set  # two that nobody named must not be taken for one
@@ -204,6 +209,7 @@ class Sink:
         if records:
             self._records_wanted = max(RECORDS_MIN, min(ROWS_MAX, ROWS_MAX * len(records) // max(rows, 1)))
         self._report()
+        self._look()
 
     def _is_doubtful(self) -> bool:
         return self._is_held or self._is_revoked
@@ -295,6 +301,22 @@ class Sink:
         if self._unreported and (is_last or now_s - self._reported_at_s >= seconds(REPORT_EVERY_MS)):
             self._consumer.commit_soon(self._unreported)
             self._unreported, self._reported_at_s = {}, now_s
+
+    def _look(self) -> None:
+        """Read on from what is stored when a partition stands still although it has more: nothing else would tell."""
+        now_s = time.monotonic()
+        if now_s - self._looked_at_s < seconds(LOOK_EVERY_MS):
+            return
+        self._looked_at_s = now_s
+        try:
+            ends = self._consumer.ends()
+        except BrokerError:
+            return  # it is away, and the poll says so
+        stalled = self._stalls.look(self._expected, ends)
+        if stalled:
+            named = [f"{topic}[{partition}]" for topic, partition in stalled]
+            _log.warning("reading_anew", partitions=named[:STALLS_NAMED], count=len(named))
+            self._hold()
 
     def _open(self) -> Writer:
         if self._writer is None:

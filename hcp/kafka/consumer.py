@@ -5,7 +5,16 @@ from dataclasses import replace
 from typing import Final, Literal
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from hcp.clock import seconds
 from hcp.errors import BrokerError
@@ -18,6 +27,7 @@ QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 """What librdkafka may have fetched and not handed out yet, its own default."""
 FETCH_BYTES_MAX: Final = 50 * 1024 * 1024
 """Of one answer of the broker, likewise."""
+ANSWER_MS_MAX: Final = 5_000
 LEAVE_MS: Final = 500
 """How long a named member is served after it gave up its topics, so that its leaving is sent."""
 _BYTES_PER_KIB: Final = 1_024
@@ -161,6 +171,19 @@ class BatchConsumer:
         """Return the partitions owned now."""
         return tuple(self._named(item) for item in self._consumer.assignment())
 
+    def ends(self) -> dict[Partition, int]:
+        """Return the offset that the next record of each partition owned gets.
+
+        Raises:
+            BrokerError: The broker does not answer.
+        """
+        asked = [TopicPartition(item.topic, item.partition, OFFSET_END) for item in self._consumer.assignment()]
+        try:
+            found = self._consumer.offsets_for_times(asked, timeout=seconds(ANSWER_MS_MAX)) if asked else []
+        except KafkaException as error:
+            raise BrokerError(f"offsets must be answered, was: {error.args[0].str()}") from error
+        return {self._named(item): item.offset for item in found if item.error is None and item.offset >= 0}
+
     def seek(self, topic: str, partition: int, offset: int) -> None:
         """Read a partition from `offset`; within `on_assigned` it replaces the committed offset."""
         if (topic, partition) in self._seeks:
@@ -191,12 +214,13 @@ class BatchConsumer:
         self._consumer.close()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        unset = -1001  # OFFSET_INVALID: use what is committed
-        self._seeks = {self._named(item): unset for item in partitions}
+        self._seeks = {self._named(item): OFFSET_INVALID for item in partitions}  # what is committed
         if self._assigned_hook is not None:
             self._assigned_hook(tuple(self._seeks))
         for item in partitions:
-            item.offset = self._seeks[self._named(item)]
+            # Held, it is told later where to read: until then nothing may be asked for that could answer too late, and
+            # what is committed may lie behind records that the caller never had.
+            item.offset = OFFSET_BEGINNING if self._is_held else self._seeks[self._named(item)]
         self._seeks = {}
         consumer.assign(partitions)
         if self._is_held:

@@ -124,7 +124,7 @@ def test_a_block_says_what_it_holds(block: Passage) -> None:
         ('make demo DEMO_ARGS="--forever"', "No such option"),
         ("python -m bench.bench_nothing", "must be given a module or script"),
         ("python bench/bench_scores.py 3", "function `parser`"),
-        ("python bench/bench_sink.py many", "must take"),
+        ("python bench/bench_ingest.py many", "must take"),
         ("git push origin main", "git must be"),
         ("HCP_KAFKA=127.0.0.1:9092 hcp doctor", "must be a setting"),
         ("export HCP_KAFKA=127.0.0.1:9092", "must be a setting"),
