@@ -98,12 +98,17 @@ def _hold(bench: Bench, one: Database, other: Database) -> None:
     show(f"held to each other: {rows:,} rows equal, {took_s:.1f} s, {2 * rows / took_s:,.0f} rows/s")
 
 
-def main() -> None:
-    """Measure and print."""
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line takes."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--rows", type=int, default=ROWS)
     made.add_argument("--rounds", type=int, default=3)
-    arguments = made.parse_args()
+    return made
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parser().parse_args()
     with stage() as bench:
         measure(bench, rows=arguments.rows, rounds=arguments.rounds)
 

@@ -114,12 +114,17 @@ def measure(folder: Path, fleet: Fleet, *, policies: Iterable[str], days: float)
     show(machine(), found)
 
 
-def main() -> None:
-    """Measure and print."""
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line takes."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--days", type=float, default=7.0)
     made.add_argument("--policy", action="append", help="may be given again; default: threshold and predictive")
-    arguments = made.parse_args()
+    return made
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parser().parse_args()
     fleet = load_fleet(FLEET_FILE)
     with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
         folder = Path(place)

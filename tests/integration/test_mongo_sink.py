@@ -1,6 +1,8 @@
 """`hcp sink mongo`: the exam of the audit log on a server that speaks MongoDB's protocol."""
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,10 +23,9 @@ from hcp.stack import StackAddresses
 from hcp.topics import AUDIT_EVENTS
 from sinks.loop import Told
 from sinks.mongo.service import AuditDocuments
-from tests.cli_runs import hcp
 from tests.examples import AT, AUDIT
 from tests.mongo import Mongo, built, mongo_server
-from tests.sink_process import sink_process, wait_until
+from tests.sink_process import ROOT, sink_process, wait_until
 
 pytestmark = pytest.mark.services
 EVENTS = 400
@@ -137,8 +138,10 @@ def test_one_document_an_event_whatever_dies(services: StackAddresses, mongo: Mo
     assert sum(rubbish in each and b"sink.mongo" in each for each in letters) == 1
 
 
-def test_the_command_names_what_is_wrong_with_its_url(services: StackAddresses) -> None:
-    """Before it joins a group."""
-    said = hcp(services, "sink", "mongo", environment={"HCP_MONGO_URL": "mongodb://127.0.0.1:27017"})
-    assert said.code == 1
-    assert said.err.startswith("HCP_MONGO_URL must be mongodb://HOST:PORT/DATABASE")
+def test_the_command_names_what_is_wrong_with_its_url() -> None:
+    """Before it joins a group, in one line."""
+    environment = {"PATH": "/usr/bin:/bin", "HCP_MONGO_URL": "mongodb://127.0.0.1:27017"}
+    argv = [sys.executable, "-m", "hcp", "sink", "mongo"]
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: HCP_MONGO_URL must be mongodb://HOST:PORT/DATABASE")
