@@ -60,8 +60,10 @@ class Kept(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """Bytes of key, value and headers."""
-        held = sum(len(name) + len(value or b"") for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + held
+        size = len(self.key or b"") + len(self.value or b"")
+        for name, value in self.headers:
+            size += len(name) + len(value or b"")
+        return size
 
 
 class _Line(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):

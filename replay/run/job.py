@@ -15,8 +15,8 @@ from replay.run.order import Due, merged
 from replay.run.pace import Pace
 from replay.run.plan import RunPlan
 
-BATCH_RECORDS: Final = 500
-"""Of one partition in hand; there are as many readers as partitions."""
+BATCH_RECORDS: Final = 100
+"""Of one partition in hand; there are as many readers as partitions, and none is to wait for more than is fetched."""
 QUEUE_BYTES_MIN: Final = 1024 * 1024
 PACED_LINGER_MS: Final = 0
 STEP_RECORDS: Final = 200
