@@ -6,7 +6,7 @@ DEMO_ARGS ?=
 # Tests wait more than they work; each worker has services of its own, about 1 GiB. 0 runs them in one process.
 WORKERS ?= 3
 
-.PHONY: help setup demo test test-recorded check format schemas bench lock clean
+.PHONY: help setup demo test test-recorded check format schemas bench compiled lock clean
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,11 @@ schemas: setup ## Write schemas/avro anew from hcp.model
 
 bench: setup ## Every benchmark, one after the other; record what they print in docs/benchmarks.md
 	@for each in bench/bench_*.py; do echo "== $$each"; $(PY) $$each || exit 1; done
+
+compiled: setup ## A copy in .hcp/compiled whose backtests run compiled to C (docs/backtest.md), and its tests; needs gcc
+	$(PY) scripts/compile.py
+	cd .hcp/compiled && $(CURDIR)/$(PY) -m pytest -q tests/unit/backtest tests/unit/streams tests/property -m "not recorded" \
+	  --deselect tests/unit/streams/test_outlook.py::test_the_record_names_what_it_is_for $(PYTEST_ARGS) # asks for __slots__
 
 lock: ## Resolve the dependencies anew into requirements.lock
 	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --extra stack --extra mongo --group dev \
