@@ -52,7 +52,7 @@ def main() -> int:
     for name in sources:
         source = COPY / name
         source.write_text(with_plain_init(source.read_text(encoding="utf-8")), encoding="utf-8")
-    sys.stdout.write(f"compiling {len(sources)} modules into {COPY.relative_to(ROOT)}: a minute or two\n")
+    sys.stdout.write(f"compiling {len(sources)} modules into {COPY.relative_to(ROOT)}, half a minute or more\n")
     sys.stdout.flush()
     aside = (COPY / "pyproject.toml").rename(COPY / "pyproject.aside")  # it says that another tool builds
     built = subprocess.run(
