@@ -1,6 +1,7 @@
 """A producer of bytes as they were: key, value, headers, partition and timestamp go on unchanged, and fast."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -18,6 +19,8 @@ BATCH_BYTES_MAX: Final = 900_000
 """Of one request to a partition: the broker refuses batches above 1 MiB."""
 LINGER_MS: Final = 20
 
+CONNECT_MS_MAX: Final = 1_000
+
 RawHeaders = Sequence[tuple[str, bytes | None]]
 
 
@@ -25,7 +28,7 @@ class Forwarder:
     """Idempotent, acks=all, each partition in the order given; `flush` raises when anything was not delivered."""
 
     def __init__(self, *, bootstrap: str, topic: str, client_id: str, linger_ms: int = LINGER_MS) -> None:
-        """Connect lazily, to write to `topic`."""
+        """Connect, to write to `topic`; a broker that is away is waited for when records are sent."""
         self._topic = topic
         self._failed: list[str] = []
         self._producer = Producer(
@@ -45,6 +48,7 @@ class Forwarder:
                 "on_delivery": self._delivered,
             }
         )
+        connect(self._producer, topic)
 
     def send(
         self, *, key: bytes | None, value: bytes | None, headers: RawHeaders, partition: int, timestamp_ms: int
@@ -90,3 +94,13 @@ class Forwarder:
         if waiting or failed:
             reason = failed[0] if failed else "no acknowledgement in time"
             raise BrokerError(f"all records must be delivered, was {waiting + len(failed)} undelivered: {reason}")
+
+
+def connect(producer: Producer, topic: str) -> None:
+    """Wait for the first connection, CONNECT_MS_MAX at most.
+
+    librdkafka asks for its producer id at once and, without a connection, only half a second later again; until then
+    nothing is sent. A connection that is there already makes the first delivery 60 ms instead of 510 ms late.
+    """
+    with suppress(KafkaException):
+        producer.list_topics(topic, timeout=seconds(CONNECT_MS_MAX))

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 from hcp.clock import seconds
 from hcp.errors import BrokerError, HcpError, SettingsError
 from hcp.kafka.admin import ensure_topics
+from hcp.kafka.forwarding import connect
 from hcp.kafka.ranges import Range, ranges_by_time, read
 from hcp.kafka.records import address_in
 from hcp.kafka.replays import SOURCE_HEADER, replay_name, topic_in
@@ -74,6 +75,7 @@ def note(bootstrap: str, replay: str, key: bytes, value: bytes) -> None:
         BrokerError: It was not taken.
     """
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
+    connect(producer, topic_in(replay, CONTROL))
     producer.produce(topic_in(replay, CONTROL), value, key)
     if producer.flush(seconds(ANSWER_MS_MAX)):
         raise BrokerError(f"{topic_in(replay, CONTROL)} must take a record, did not in {ANSWER_MS_MAX} ms")
